@@ -1,0 +1,383 @@
+"""
+Volumes for containers: created, mounted, looked at and removed on any node, with nothing lost.
+
+:depends: the package ``libstorage`` (``salt/_utils/libstorage``; ``saltutil.sync_utils`` brings it)
+:configuration: the mapping ``dsvolume`` in ``/etc/dsvolume/config.yaml``, in the minion's
+    configuration and in pillar, later wins; see ``docs/configuration.md``.
+
+Sizes are MB of 2^20 bytes. Every function must run as root. Functions that wait for another's work
+on the same volume take ``timeout`` (seconds; default 50); functions that change something take
+``test``: find out what would be done, fail as it would fail, and write nothing.
+"""
+
+import functools
+
+import salt.utils.user
+from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+try:
+    import libstorage
+    from libstorage import config
+    from libstorage.errors import InvalidInput, LibstorageError
+    from libstorage.manager import Given, VolumeManager
+
+    MISSING = ""
+except ImportError as exc:
+    MISSING = str(exc)
+
+VERSION = "0.1.0"
+
+__virtualname__ = "dsvolume"
+__outputter__ = {"ls": "dsvolume_ls", "events": "dsvolume_events"}
+
+
+def __virtual__():
+    if MISSING:
+        return False, f"dsvolume needs libstorage ({MISSING}); run saltutil.sync_utils"
+    if libstorage.__version__ != VERSION:
+        return False, (
+            f"dsvolume {VERSION} was loaded beside libstorage {libstorage.__version__}; "
+            f"restart the minion"
+        )
+    return __virtualname__
+
+
+def _door(verb):
+    """libstorage's errors as Salt's: one sentence each, the cause kept for states."""
+
+    @functools.wraps(verb)
+    def call(*args, **kwargs):
+        try:
+            return verb(*args, **kwargs)
+        except InvalidInput as exc:
+            raise SaltInvocationError(str(exc)) from exc
+        except LibstorageError as exc:
+            notes = getattr(exc, "__notes__", [])
+            raise CommandExecutionError("; ".join([str(exc), *notes])) from exc
+
+    return call
+
+
+def _manager():
+    """This process's manager; another one as soon as the configuration is another."""
+    settings = config.load(
+        __opts__["id"], config.read_file(), __opts__.get("dsvolume"), __pillar__.get("dsvolume")
+    )
+    kept = __context__.get("dsvolume.manager")
+    if kept is None or kept.config != settings:
+        if kept is not None:
+            kept.close()
+        kept = __context__["dsvolume.manager"] = VolumeManager(settings)
+    return kept
+
+
+def _by():
+    return {"door": "salt", "user": salt.utils.user.get_specific_user()}
+
+
+def _list(value):
+    """A list from what the command line gives: nothing, a word, several with commas, a list."""
+    if value is None:
+        return []
+    return [word for word in value.split(",") if word] if isinstance(value, str) else list(value)
+
+
+def _name(value):
+    """The command line turns a name of digits into a number."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+@_door
+def create(
+    name,
+    policy=None,
+    size=None,
+    fstype=None,
+    shared=None,
+    automigrate=None,
+    opt=None,
+    labels=None,
+    timeout=None,
+    test=False,
+):
+    """
+    Create a volume, or find the one of that name that is as asked.
+
+    name
+        1 to 128 letters, digits, ``_``, ``.`` and ``-``.
+
+    policy : distributed
+        ``distributed``, ``distributed-fs``, ``local``, ``ram`` or ``secure``; pillar says which of
+        them this node serves, and by what.
+
+    size : 100
+        MB. A plain directory (policy local without fstype) has none.
+
+    fstype
+        ``ext2``, ``ext3``, ``ext4``, ``xfs``, ``btrfs`` or ``raw``. With policy local, naming one
+        makes a filesystem of its own in an image; not naming one, a plain directory.
+
+    shared : True
+        Whether several containers may use the volume at once; ``secure`` never is.
+
+    automigrate : False
+        Whether it may be moved to the archive and back by itself.
+
+    opt
+        Options of the policy as ``KEY=VALUE``, a list of these or a mapping: ``suid``, ``dev``,
+        ``exec``, ``atime`` (true or false); in memory also ``mode`` (octal).
+
+    labels
+        The operator's own ``KEY=VALUE``, for ``ls filter=label=KEY=VALUE``.
+
+    Only what is given is compared with an existing volume. Returns the volume's record; with
+    ``test`` ``{"Volume": record, "Created": bool, "Warnings": [sentence]}``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' dsvolume.create db policy=local fstype=ext4 size=100
+        salt '*' dsvolume.create scratch policy=ram size=64 opt=exec=false labels=team=web
+    """
+    given = Given.of(
+        policy=policy,
+        size=size,
+        fstype=fstype,
+        shared=shared,
+        automigrate=automigrate,
+        opt=opt,
+        labels=labels,
+    )
+    answer = _manager().create(_name(name), given, by=_by(), timeout=timeout, test=test)
+    return answer if test else answer["Volume"]
+
+
+@_door
+def rm(name, force=False, timeout=None, test=False):
+    """
+    Remove a volume and its data.
+
+    name
+        The volume. One that is mounted, protected, or has snapshots is refused.
+
+    force : False
+        Also where stopped containers still refer to it.
+
+    Returns the record that was.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'host1' dsvolume.rm db
+    """
+    return _manager().rm(_name(name), force=force, by=_by(), timeout=timeout, test=test)
+
+
+@_door
+def info(*names, timeout=None):
+    """
+    The records of volumes, in full.
+
+    names
+        One volume or more.
+
+    Returns a list of records. ``Mountpoint`` is this node's; ``Inuse`` names the nodes that have
+    the volume attached, ``Containers`` its users as ``id@node``; ``Operation`` is the change in
+    progress on it, if any.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'host1' dsvolume.info db web
+    """
+    return _manager().info(*map(_name, names), timeout=timeout)
+
+
+@_door
+def ls(filter=None):  # noqa: A002 - the word of the command line
+    """
+    All volumes, as a table on the command line.
+
+    filter
+        ``KEY=PATTERN``, several with commas or as a list; all must match. Keys: ``name``,
+        ``policy``, ``fstype``, ``type``, ``node``, ``created_by``, ``shared``, ``state``,
+        ``location``, ``protected``, ``inuse``, and ``label`` (``label=KEY`` or
+        ``label=KEY=VALUE``). Patterns are shell-like.
+
+    Returns a list of records.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'host1' dsvolume.ls
+        salt 'host1' dsvolume.ls filter=policy=local,label=team=web
+    """
+    return _manager().ls(_list(filter))
+
+
+@_door
+def usage(*names, summary=True, timeout=None):
+    """
+    The room that the files of volumes take on this node, mounted or not.
+
+    names
+        One volume or more.
+
+    summary : True
+        Directories only; otherwise every file.
+
+    Returns ``[{"Name", "Usage": [{"file", "size"}], "Size", "Err", "Node"}]``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'host1' dsvolume.usage db
+        salt 'host1' dsvolume.usage db summary=False
+    """
+    return _manager().usage(*map(_name, names), summary=summary, by=_by(), timeout=timeout)
+
+
+@_door
+def mount(name, id="salt", engine="salt", container="", timeout=None, test=False):  # noqa: A002
+    """
+    Mount a volume on this node, below ``mount_root``.
+
+    name
+        The volume.
+
+    id : salt
+        Who uses it. Several ids may use one shared volume; each unmounts for itself.
+
+    engine : salt
+        What kind of user the id is. The ids of ``docker`` and ``podman`` are counted; others are
+        a set: mounting for one that is there changes nothing.
+
+    container
+        The container that the id stands for, where there is one.
+
+    Returns ``{"Name", "Mountpoint", "Containers", "Changed"}``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'host1' dsvolume.mount db
+        salt 'host1' dsvolume.mount db id=backup
+    """
+    return _manager().mount(
+        _name(name),
+        engine=engine,
+        id=id,
+        container=container,
+        by=_by(),
+        timeout=timeout,
+        test=test,
+    )
+
+
+@_door
+def unmount(name, id="salt", engine="salt", timeout=None, test=False):  # noqa: A002
+    """
+    Take a user off a volume on this node; with the last one it is unmounted.
+
+    name
+        The volume.
+
+    id : salt
+        Who used it.
+
+    engine : salt
+        What kind of user the id is.
+
+    Returns ``{"Name", "Mountpoint", "Containers", "Changed"}``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'host1' dsvolume.unmount db
+    """
+    return _manager().unmount(
+        _name(name), engine=engine, id=id, by=_by(), timeout=timeout, test=test
+    )
+
+
+@_door
+def events(since=None, until=None, filter=None):  # noqa: A002
+    """
+    What happened to volumes, as lines on the command line.
+
+    since, until
+        A time (RFC 3339 or Unix seconds) or an age: ``90s``, ``10m``, ``2h``, ``7d``.
+
+    filter
+        ``KEY=PATTERN`` with ``volume``, ``verb``, ``node`` or ``success``; several with commas or
+        as a list.
+
+    Returns a list of event records, in order of time.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'host1' dsvolume.events since=10m
+        salt 'host1' dsvolume.events filter=volume=db,success=false
+    """
+    return _manager().events(since, until, _list(filter))
+
+
+@_door
+def operations():
+    """
+    The changes in progress; ``Alive`` says whether somebody still works on one.
+
+    One whose owner has died is finished or undone by the next change of that volume, or by
+    ``doctor fix=True``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'host1' dsvolume.operations
+    """
+    return _manager().operations()
+
+
+@_door
+def doctor(fix=False, timeout=None):
+    """
+    What disagrees between the store, the storage, the mount table and the loop devices here.
+
+    fix : False
+        Mend it: finish or undo what dead processes left, mount again what vanished, remove what
+        nobody knows. Objects that carry a copy of their record are never removed.
+
+    Returns ``[{"Kind", "Name", "Says", "Fixed"}]``; an empty list is good news.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'host1' dsvolume.doctor
+        salt 'host1' dsvolume.doctor fix=True
+    """
+    return _manager().doctor(fix=fix, timeout=timeout)
+
+
+@_door
+def version():
+    """
+    The versions of this module, of libstorage and of the store's schema, and where things are.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'host1' dsvolume.version
+    """
+    return {"dsvolume": VERSION, **_manager().version()}

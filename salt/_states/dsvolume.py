@@ -1,0 +1,274 @@
+"""
+Volumes as they should be.
+
+.. code-block:: yaml
+
+    db:
+      dsvolume.present:
+        - policy: local
+        - fstype: ext4
+        - size: 100
+        - labels:
+            team: web
+
+    db is mounted for the backup:
+      dsvolume.mounted:
+        - name: db
+        - id: backup
+
+    old:
+      dsvolume.unmounted: []
+
+    old is gone:
+      dsvolume.absent:
+        - name: old
+
+Every state reads, compares, and under ``test=True`` foretells exactly the changes that a real run
+makes, without writing anything. A change in progress by somebody else is waited for first; what a
+dead process left is judged as it will be when it is recovered. A difference that would destroy
+data (another policy or filesystem, another size) is refused, with the reason.
+"""
+
+from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+try:
+    from libstorage.errors import NoSuchVolume, VolumeInUse
+
+    MISSING = ""
+except ImportError as exc:
+    MISSING = str(exc)
+
+__virtualname__ = "dsvolume"
+
+DECLARED = (
+    "Name",
+    "Policy",
+    "Voltype",
+    "Fstype",
+    "MBSize",
+    "Shared",
+    "AutoMigrate",
+    "Options",
+    "Labels",
+)
+"""The fields that a declaration decides; the others come with time and place."""
+
+PRESENCE = ("Mountpoint", "Containers")
+
+
+def __virtual__():
+    if MISSING:
+        return False, f"The states of dsvolume need libstorage: {MISSING}"
+    if "dsvolume.create" not in __salt__:
+        return False, "The states of dsvolume need the module dsvolume, which did not load"
+    return __virtualname__
+
+
+def present(
+    name,
+    policy=None,
+    size=None,
+    fstype=None,
+    shared=None,
+    automigrate=None,
+    opt=None,
+    labels=None,
+    timeout=None,
+):
+    """
+    There is a volume of this name with these options.
+
+    name
+        The volume.
+
+    policy, size, fstype, shared, automigrate, opt, labels, timeout
+        As in ``dsvolume.create``. What is left out is not compared.
+    """
+    wanted = {
+        "policy": policy,
+        "size": size,
+        "fstype": fstype,
+        "shared": shared,
+        "automigrate": automigrate,
+        "opt": opt,
+        "labels": labels,
+        "timeout": timeout,
+    }
+    ret = _ret(name)
+    try:
+        plan = __salt__["dsvolume.create"](name, **wanted, test=True)
+        if plan["Warnings"]:
+            ret["warnings"] = plan["Warnings"]
+        if not plan["Created"]:
+            return _as_it_should_be(ret, f"Volume {name} is present.")
+        changes = _difference({}, plan["Volume"], DECLARED)
+        if __opts__["test"]:
+            return _would(ret, changes, f"Volume {name} would be created.")
+        __salt__["dsvolume.create"](name, **wanted)
+        made = __salt__["dsvolume.info"](name)[0]
+        return _done(ret, _difference({}, made, DECLARED), f"Volume {name} was created.")
+    except (CommandExecutionError, SaltInvocationError) as exc:
+        return _failed(ret, exc)
+
+
+def absent(name, force=False, timeout=None):
+    """
+    There is no volume of this name.
+
+    name
+        The volume. One that is in use, protected, or has snapshots is not removed.
+
+    force : False
+        Also where stopped containers still refer to it.
+
+    timeout
+        Seconds to wait for another's work on it.
+    """
+    ret = _ret(name)
+    try:
+        was = __salt__["dsvolume.rm"](name, force=force, timeout=timeout, test=True)
+        changes = _difference(was, {}, DECLARED)
+        if __opts__["test"]:
+            return _would(ret, changes, f"Volume {name} would be removed.")
+        was = __salt__["dsvolume.rm"](name, force=force, timeout=timeout)
+        if __salt__["dsvolume.ls"](filter=[f"name={name}"]):
+            ret["comment"] = f"Volume {name} was removed, and made anew by somebody else."
+            ret["result"] = False
+            return ret
+        return _done(ret, _difference(was, {}, DECLARED), f"Volume {name} was removed.")
+    except (CommandExecutionError, SaltInvocationError) as exc:
+        if isinstance(exc.__cause__, NoSuchVolume):
+            return _as_it_should_be(ret, f"Volume {name} is absent.")
+        if isinstance(exc.__cause__, VolumeInUse) and _would_be_free(name):
+            was = __salt__["dsvolume.info"](name)[0]
+            comment = f"Volume {name} would be removed once it is unmounted."
+            return _would(ret, _difference(was, {}, DECLARED), comment)
+        return _failed(ret, exc)
+
+
+def mounted(name, id="salt", engine="salt", timeout=None):  # noqa: A002
+    """
+    The volume is mounted on this node for this user.
+
+    name
+        The volume.
+
+    id : salt
+        Who uses it.
+
+    engine : salt
+        What kind of user the id is.
+
+    timeout
+        Seconds to wait for another's work on it.
+    """
+    ret = _ret(name)
+    user = {"id": id, "engine": engine, "timeout": timeout}
+    try:
+        plan = __salt__["dsvolume.mount"](name, **user, test=True)
+        if not plan["Changed"]:
+            return _as_it_should_be(ret, f"Volume {name} is mounted at {plan['Mountpoint']}.")
+        before = _presence(name)
+        if __opts__["test"]:
+            changes = _difference(before, plan, PRESENCE)
+            return _would(ret, changes, f"Volume {name} would be mounted.")
+        __salt__["dsvolume.mount"](name, **user)
+        changes = _difference(before, _presence(name), PRESENCE)
+        return _done(ret, changes, f"Volume {name} was mounted at {plan['Mountpoint']}.")
+    except (CommandExecutionError, SaltInvocationError) as exc:
+        if isinstance(exc.__cause__, NoSuchVolume) and _foretold(name, "present"):
+            point = f"{__salt__['dsvolume.version']()['mount_root']}/{name}"
+            plan = {"Mountpoint": point, "Containers": [f"{engine}:{id}@{__opts__['id']}"]}
+            changes = _difference({"Mountpoint": "", "Containers": []}, plan, PRESENCE)
+            return _would(ret, changes, f"Volume {name} would be mounted once it is created.")
+        return _failed(ret, exc)
+
+
+def unmounted(name, id="salt", engine="salt", timeout=None):  # noqa: A002
+    """
+    The volume is not mounted on this node for this user; others may still use it.
+
+    name
+        The volume. One that does not exist is not mounted.
+
+    id : salt
+        Who used it.
+
+    engine : salt
+        What kind of user the id is.
+
+    timeout
+        Seconds to wait for another's work on it.
+    """
+    ret = _ret(name)
+    user = {"id": id, "engine": engine, "timeout": timeout}
+    try:
+        plan = __salt__["dsvolume.unmount"](name, **user, test=True)
+        if not plan["Changed"]:
+            return _as_it_should_be(ret, f"Volume {name} is not mounted for {engine}:{id}.")
+        before = _presence(name)
+        if __opts__["test"]:
+            changes = _difference(before, plan, PRESENCE)
+            return _would(ret, changes, f"Volume {name} would be unmounted for {engine}:{id}.")
+        __salt__["dsvolume.unmount"](name, **user)
+        changes = _difference(before, _presence(name), PRESENCE)
+        return _done(ret, changes, f"Volume {name} was unmounted for {engine}:{id}.")
+    except (CommandExecutionError, SaltInvocationError) as exc:
+        if isinstance(exc.__cause__, NoSuchVolume):
+            return _as_it_should_be(ret, f"Volume {name} does not exist.")
+        return _failed(ret, exc)
+
+
+def _foretold(name, function):
+    """In a test run, what an earlier state foretells for the same volume; None: nothing."""
+    if not __opts__["test"]:
+        return None
+    for tag, run in globals().get("__running__", {}).items():
+        state, _, run_name, run_function = tag.split("_|-")
+        if (state, run_name, run_function) == ("dsvolume", name, function):
+            return run if run["result"] is None else None
+    return None
+
+
+def _would_be_free(name):
+    """In a test run, does an earlier state foretell that the last user goes?"""
+    run = _foretold(name, "unmounted")
+    return bool(run) and not run["changes"].get("Containers", {}).get("new")
+
+
+def _presence(name):
+    """Where the volume is on this node, and for whom."""
+    record = __salt__["dsvolume.info"](name)[0]
+    here = f"@{__opts__['id']}"
+    users = [user for user in record["Containers"] or [] if user.endswith(here)]
+    return {"Mountpoint": record["Mountpoint"], "Containers": users}
+
+
+def _difference(old, new, fields):
+    """``{field: {"old", "new"}}`` of the fields that differ."""
+    return {
+        field: {"old": old.get(field), "new": new.get(field)}
+        for field in fields
+        if old.get(field) != new.get(field)
+    }
+
+
+def _ret(name):
+    return {"name": name, "result": None, "changes": {}, "comment": ""}
+
+
+def _as_it_should_be(ret, comment):
+    return {**ret, "result": True, "comment": comment}
+
+
+def _would(ret, changes, comment):
+    return {**ret, "changes": changes, "comment": comment}
+
+
+def _done(ret, changes, comment):
+    return {**ret, "result": True, "changes": changes, "comment": comment}
+
+
+def _failed(ret, exc):
+    text = str(exc)
+    return {**ret, "result": False, "comment": text if text.endswith(".") else f"{text}."}

@@ -1,0 +1,8 @@
+"""
+libstorage: volumes for container hosts, kept consistent through one store.
+
+The way in is :class:`libstorage.manager.VolumeManager`. Arrows run one way:
+manager -> controllers, store, host -> records, errors.
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,181 @@
+"""
+The contract of every controller.
+
+A controller drives one storage stack and knows neither the store nor Docker nor the other
+controllers. Everything is addressed by a volume's Id, may be called again after a crash
+(idempotent), and takes a :class:`~libstorage.host.commands.Work`: its token and time limit.
+
+What a controller can do is what it has the methods for; :class:`Controller` is what all have.
+A module that is one of these offers ``CONTROLLER``: a class whose constructor takes a
+:class:`Site`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from ..host.commands import Work
+from ..records import JSON, Volume
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where on this node a controller may keep things."""
+
+    root: Path
+    node: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What is asked of a new volume; None (or absent) is what was not said."""
+
+    policy: str
+    mb_size: int | None = None
+    fstype: str | None = None
+    shared: bool | None = None
+    auto_migrate: bool | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """
+    What a wish comes to: the fields of the record that would result.
+
+    tied
+        The data live on the one node that makes them.
+    warnings
+        Sentences on what was asked and cannot be had.
+    """
+
+    voltype: str
+    fstype: str
+    mb_size: int
+    shared: bool
+    auto_migrate: bool
+    options: dict[str, str]
+    tied: bool = False
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """
+    What a volume is mounted from on this node.
+
+    kind
+        ``image``: a file that holds a filesystem; ``device``: a block device, shown as it is;
+        ``directory``: bind-mounted; ``tmpfs``: memory that is made by mounting it.
+    options
+        Mount options beyond nosuid and nodev.
+    """
+
+    kind: str
+    path: Path
+    fstype: str = ""
+    options: tuple[str, ...] = ()
+
+
+class Controller(Protocol):
+    """What every controller has."""
+
+    name: str
+    policies: tuple[str, ...]
+
+    def node_local(self, volume: Volume) -> bool:
+        """Does each node keep its own data, made at the first mount there?"""
+
+    def normalise(self, wish: Wish) -> Shape:
+        """
+        What a wish comes to. Reads nothing but the wish.
+
+        Raises InvalidInput for what this storage cannot be asked.
+        """
+
+    def check(self, volume: Volume) -> None:
+        """Raise ToolMissing, NoSpace or Unsupported where the volume could not be made here."""
+
+    def create(self, work: Work, volume: Volume) -> None:
+        """
+        Make the backend object of a new volume.
+
+        Raises BackendError where a block volume of this Id is there already: nothing is formatted
+        over. Node-local data that are there already are as good as made.
+        """
+
+    def exists(self, volume: Volume) -> bool:
+        """Is the backend object there?"""
+
+    def destroy(self, work: Work, id: str) -> None:
+        """Remove the backend object, whole or half made, and its copy; absent is as good."""
+
+    def attach(self, work: Work, volume: Volume) -> Source:
+        """
+        Make the volume ready to be mounted on this node.
+
+        Raises Damaged where its filesystem needs a human.
+        """
+
+    def detach(self, work: Work, id: str) -> None:
+        """Take back what attach made, after the unmount; nothing made is as good."""
+
+    def inspect(self, work: Work, volume: Volume) -> Path | None:
+        """
+        Show the files of an unmounted volume read-only, for reading usage.
+
+        Returns the directory (of a raw volume the file); None where nothing is there to look at.
+        """
+
+    def end_inspection(self, work: Work, id: str) -> None:
+        """Take back what inspect made; nothing made is as good."""
+
+    def put_copy(self, volume: Volume, cluster: str) -> None:
+        """Keep a copy of the record, with the cluster's id, beside the data."""
+
+    def drop_copy(self, id: str) -> None:
+        """Remove the copy; absent is as good."""
+
+    def inventory(self) -> "list[Found]":
+        """All that exists in the backend on this node."""
+
+    def in_use(self) -> dict[str, str]:
+        """What attach and inspect hold on the host now: Id -> a loop device, a mount."""
+
+    def capacity(self) -> tuple[int, int]:
+        """Total and available bytes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """
+    A backend object that an inventory found.
+
+    copy
+        The record beside it, as it was put; None where there is none.
+    age
+        Seconds since it was last changed.
+    """
+
+    id: str
+    what: str
+    age: float
+    copy: JSON | None = None
+    cluster: str = ""
+
+
+@runtime_checkable
+class Wipes(Protocol):
+    """A controller whose data must not outlive the last unmount."""
+
+    def wipe(self, work: Work, volume: Volume, mountpoint: Path) -> None:
+        """Overwrite what the volume holds, while it is still mounted."""
+
+
+@runtime_checkable
+class Volatile(Protocol):
+    """A controller whose data do not outlive a boot."""
+
+    def volatile(self, volume: Volume) -> bool:
+        """True where a reboot empties the volume."""

@@ -1,0 +1,36 @@
+"""Copies of records in files beside the data, for controllers whose data are files."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..host import files
+from ..records import Volume
+from .contract import Found
+
+
+def put(path: Path, volume: Volume, cluster: str) -> None:
+    """Write a record's copy; it is on the disk when this returns."""
+    files.write_json(path, {"cluster": cluster, "record": volume.to_json()})
+
+
+def drop(path: Path) -> None:
+    """Remove a copy, and what a killed put has left of one."""
+    files.remove(path)
+    files.remove(files.unfinished(path))
+
+
+def found(id: str, path: Path, copy: Path, what: str) -> Iterator[Found]:
+    """A backend object at ``path`` as an inventory lists it; nothing where it has just gone."""
+    held = files.read_json(copy) or {}
+    try:
+        age = time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return
+    yield Found(
+        id=id,
+        what=f"{what} {path}",
+        age=age,
+        copy=held.get("record"),
+        cluster=held.get("cluster", ""),
+    )

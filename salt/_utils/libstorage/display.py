@@ -1,0 +1,62 @@
+"""Records as the tables and lines that operators read."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from .records import JSON
+
+_COLUMNS = ("NAME", "Created", "Type/Fs", "Policy", "Size(MB)", "Shared", "Inuse", "Path")
+
+
+def volumes(rows: Sequence[JSON]) -> str:
+    """The table of volumes; an empty one has its header."""
+    cells = [_COLUMNS, *(_volume(row) for row in rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(_COLUMNS))]
+    return "\n".join(
+        "   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    )
+
+
+def _volume(row: JSON) -> tuple[str, ...]:
+    return (
+        row["Name"],
+        row["CreatedBy"],
+        f"{row['Voltype']}/{row['Fstype']}",
+        row["Policy"],
+        str(row["MBSize"]),
+        str(row["Shared"]).lower(),
+        ",".join(row["Inuse"] or ()) or "-",
+        row["Mountpoint"],
+    )
+
+
+def events(rows: Sequence[JSON]) -> str:
+    """Events as lines: ``<time> <volume>: (from libstorage) Volume create success``."""
+    return "\n".join(
+        f"{row['Time']} {row['Volume']}: (from libstorage) {row['Text']}" for row in rows
+    )
+
+
+def by_minion(
+    data: Mapping[str, Any],
+    show: Callable[[Sequence[JSON]], str],
+    otherwise: Callable[[JSON], str],
+) -> str:
+    """
+    The answers of minions, each under its name where there are several.
+
+    show
+        Makes a text of a list of records.
+    otherwise
+        Shows any other answer (an error's text), given as ``{minion: answer}``.
+    """
+    shown = []
+    for minion, rows in data.items():
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            shown.append(otherwise({minion: rows}))
+        elif len(data) == 1:
+            shown.append(show(rows))
+        else:
+            shown.append(f"{minion}:\n{show(rows)}")
+    return "\n".join(shown)

@@ -1,0 +1,102 @@
+"""
+What can go wrong, as types.
+
+Each message is one sentence that names the thing, the reason and the way out; the doors
+(Salt module, bridge, CLI) show it unchanged.
+"""
+
+
+class LibstorageError(Exception):
+    """The base of every error that libstorage raises on purpose."""
+
+
+class InvalidInput(LibstorageError):
+    """The request itself is wrong; nothing was touched."""
+
+
+class ConfigInvalid(LibstorageError):
+    """The configuration is wrong or misses something."""
+
+
+class NoSuchVolume(LibstorageError):
+    """No record and no create in progress has this name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"No such volume: {name}")
+        self.name = name
+
+
+class VolumeExists(LibstorageError):
+    """The name is taken by a volume with other options."""
+
+
+class VolumeInUse(LibstorageError):
+    """Something still holds the volume: a mount, a snapshot, a container, protection."""
+
+
+class OperationInProgress(LibstorageError):
+    """A living owner's operation or mount outlasted the time this call would wait."""
+
+
+class Superseded(LibstorageError):
+    """This process lost the token of its operation; it touches nothing more."""
+
+
+class StoreUnavailable(LibstorageError):
+    """The store cannot be read or written now; nothing was begun on the backend."""
+
+
+class Compacted(LibstorageError):
+    """The changes since the revision that a watch asked for are no longer kept."""
+
+
+class BackendError(LibstorageError):
+    """The storage behind a controller refused or failed."""
+
+
+class NoSpace(BackendError):
+    """The backend has no room for what was asked."""
+
+
+class ToolMissing(BackendError):
+    """A command that the work needs is not installed."""
+
+
+class CommandFailed(BackendError):
+    """
+    A command ended with an error.
+
+    argv
+        The command as it was run.
+    status
+        Its exit status; negative for a signal.
+    words
+        The last line that it wrote to standard error (or output).
+    """
+
+    def __init__(self, argv: tuple[str, ...], status: int, words: str) -> None:
+        how = f"signal {-status}" if status < 0 else f"exit status {status}"
+        super().__init__(f"{argv[0]} failed ({how}): {words or 'it gave no reason'}")
+        self.argv = argv
+        self.status = status
+        self.words = words
+
+
+class CommandTimeout(BackendError):
+    """A command did not end within its time limit."""
+
+
+class MountBusy(BackendError):
+    """A filesystem cannot be unmounted; the message names who holds it."""
+
+
+class Damaged(BackendError):
+    """A filesystem needs repair by hand; the message names the command."""
+
+
+class Unsupported(LibstorageError):
+    """The volume's controller, or this node, cannot do this."""
+
+
+class NotHere(LibstorageError):
+    """The volume's data, or the mount, belongs to another node."""

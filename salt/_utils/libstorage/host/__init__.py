@@ -1,0 +1,1 @@
+"""What is done to this host: the only place that runs commands and mounts."""

@@ -1,0 +1,161 @@
+"""Files: written whole or not at all, made sparse, removed, wiped."""
+
+import array
+import errno
+import fcntl
+import json
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from ..errors import BackendError, NoSpace
+
+_GET_FLAGS = 0x80086601
+_SET_FLAGS = 0x40086602
+_IMMUTABLE = 0x10
+
+
+def explain(exc: OSError, doing: str) -> BackendError:
+    """A typed error for an OSError met while ``doing`` something."""
+    where = f" ({exc.filename})" if exc.filename else ""
+    if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NoSpace(f"{doing}: the disk is full{where}; free space and try again")
+    return BackendError(f"{doing}: {exc.strerror or exc}{where}")
+
+
+def make_directory(path: Path, mode: int = 0o755) -> None:
+    """Make a directory and its parents; its mode is set also where it exists."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if stat.S_IMODE(path.stat().st_mode) != mode:
+            path.chmod(mode)
+    except OSError as exc:
+        raise explain(exc, f"The directory {path} cannot be made") from exc
+
+
+def make_sparse(path: Path, size: int) -> None:
+    """
+    Make a new file of ``size`` bytes that takes no space yet.
+
+    Raises BackendError where the file exists: what it holds is nobody's to format over.
+    """
+    try:
+        with open(path, "xb") as file:
+            os.fchmod(file.fileno(), 0o600)
+            file.truncate(size)
+    except FileExistsError:
+        raise BackendError(f"{path} exists already and is left alone; run doctor") from None
+    except OSError as exc:
+        path.unlink(missing_ok=True)
+        raise explain(exc, f"The image {path} cannot be made") from exc
+
+
+def sync(path: Path) -> None:
+    """Bring a file's, or a directory's, data and names to the disk."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    except OSError as exc:
+        raise explain(exc, f"{path} cannot be written to the disk") from exc
+    finally:
+        os.close(fd)
+
+
+def unfinished(path: Path) -> Path:
+    """Where write_json prepares a file; a killed one leaves it there."""
+    return path.with_name(f".{path.name}.new")
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write a JSON file whole or not at all; it is on the disk when this returns."""
+    new = unfinished(path)
+    try:
+        with open(new, "w", encoding="utf-8") as file:
+            os.fchmod(file.fileno(), 0o600)
+            json.dump(data, file)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+        sync(path.parent)
+    except OSError as exc:
+        with suppress(OSError):
+            new.unlink()
+        raise explain(exc, f"{path} cannot be written") from exc
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The JSON object in a file; None where the file is absent or holds none."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return data if isinstance(data, dict) else None
+
+
+def remove(path: Path) -> None:
+    """Remove a file; absent is as good."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as exc:
+        raise explain(exc, f"{path} cannot be removed") from exc
+
+
+def wipe(path: Path) -> None:
+    """Overwrite what every file below a directory holds, within its filesystem."""
+    device = path.stat().st_dev
+    for folder, folders, names in os.walk(path):
+        folders[:] = [f for f in folders if os.lstat(os.path.join(folder, f)).st_dev == device]
+        for name in names:
+            try:
+                _overwrite(os.path.join(folder, name))
+            except FileNotFoundError:
+                continue
+            except OSError as exc:
+                raise explain(exc, f"{folder}/{name} cannot be wiped") from exc
+
+
+def _overwrite(path: str) -> None:
+    entry = os.lstat(path)
+    if not stat.S_ISREG(entry.st_mode):
+        return
+    fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW)
+    try:
+        zeros = bytes(2**20)
+        at = 0
+        # Holes hold nothing, and filling them could take more memory than there is.
+        while at < entry.st_size:
+            try:
+                at = os.lseek(fd, at, os.SEEK_DATA)
+                end = os.lseek(fd, at, os.SEEK_HOLE)
+            except OSError:
+                return
+            while at < end:
+                at += os.pwrite(fd, zeros[: end - at], at)
+    finally:
+        os.close(fd)
+
+
+def set_immutable(path: Path, on: bool) -> None:
+    """Guard a bare mount point against writes where the filesystem can (others: mode 0 must do)."""
+    flags = array.array("l", [0])
+    with suppress(OSError):
+        # A device node bound here would get the request itself: only files and directories.
+        if not (path.is_dir() or path.is_file()):
+            return
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+        try:
+            fcntl.ioctl(fd, _GET_FLAGS, flags, True)
+            flags[0] = flags[0] | _IMMUTABLE if on else flags[0] & ~_IMMUTABLE
+            fcntl.ioctl(fd, _SET_FLAGS, flags)
+        finally:
+            os.close(fd)
+
+
+def free_space(path: Path) -> tuple[int, int]:
+    """Total and available bytes of the filesystem that holds ``path`` (or will hold it)."""
+    while not path.exists():
+        path = path.parent
+    found = os.statvfs(path)
+    return found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize

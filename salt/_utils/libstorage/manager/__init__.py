@@ -1,0 +1,298 @@
+"""
+The volume manager: the only one that changes volumes.
+
+:class:`VolumeManager` is the interface that doors use, and that another manager must offer.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from .. import __version__
+from ..config import Config
+from ..records import JSON, User, check_name, now
+from ..store import open_store
+from .attachments import Attachments
+from .context import SCHEMA, Context, Deadline
+from .doctor import Doctor
+from .events import Events
+from .given import Given
+from .journal import Journal
+from .lookup import Lookup
+from .mounts import Mounts, Presence
+from .owners import Owners, describe
+from .requests import Request, Requests
+from .usage import Usage
+from .views import Views
+from .volumes import Volumes
+
+__all__ = ["Given", "Request", "VolumeManager"]
+
+
+class VolumeManager:
+    """
+    All verbs of one node.
+
+    Arguments that several verbs share:
+
+    by
+        Who asks: ``door`` (salt, cli, docker) and what it knows of user and job. Events tell it.
+    timeout
+        Seconds to wait for another's work on the same volume; None: as configured.
+    test
+        Find out what would be done, raise what would be raised, and write nothing.
+    request
+        The Salt job that this call is part of: nodes of one job act once. None: it stands alone.
+
+    Every verb raises InvalidInput for what cannot be meant, StoreUnavailable, OperationInProgress
+    when ``timeout`` is over, and what its own description names.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self._store = open_store(config, lambda: describe(config.node))
+        self._context = context = Context(config, self._store)
+        owners = Owners(context)
+        self._events = Events(context)
+        self._journal = Journal(context, owners)
+        lookup = Lookup(context, self._journal)
+        attachments = Attachments(context, owners, lookup, self._events)
+        parts = (context, self._journal, lookup, attachments)
+        self._volumes = Volumes(*parts, self._events)
+        self._mounts = Mounts(*parts, self._events)
+        self._usage = Usage(*parts)
+        self._views = Views(context, self._journal, lookup)
+        self._requests = Requests(context, owners)
+        self._doctor = Doctor(
+            context,
+            owners,
+            self._journal,
+            lookup,
+            attachments,
+            self._volumes,
+            self._events,
+            self._requests,
+        )
+
+    # -- volumes ------------------------------------------------------------------------------
+
+    def create(
+        self,
+        name: str,
+        given: Given,
+        *,
+        by: JSON | None = None,
+        timeout: float | None = None,
+        test: bool = False,
+        request: Request | None = None,
+    ) -> JSON:
+        """
+        Create a volume, or find the one that is as asked.
+
+        Returns ``{"Volume": record, "Created": bool, "Warnings": [sentence]}``. Raises VolumeExists,
+        naming the difference; NoSpace, ToolMissing, Unsupported, BackendError.
+        """
+        deadline = self._begin(name, timeout, test=test)
+        by = by or {}
+
+        def act() -> JSON:
+            with self._events.refusals(name, "create", by, test=test):
+                outcome = self._volumes.create(name, given, by=by, deadline=deadline, test=test)
+            return {
+                "Volume": outcome.volume.to_json(),
+                "Created": outcome.created,
+                "Warnings": list(outcome.warnings),
+            }
+
+        arguments = {field: getattr(given, field) for field in given.named()}
+        job = None if test else request
+        return self._requests.once(job, "create", name, arguments, deadline, act)
+
+    def rm(
+        self,
+        name: str,
+        *,
+        force: bool = False,
+        by: JSON | None = None,
+        timeout: float | None = None,
+        test: bool = False,
+        request: Request | None = None,
+    ) -> JSON:
+        """
+        Remove a volume and its data.
+
+        force
+            Also where stopped containers refer to it; nothing else is overridden.
+
+        Returns the record that was. Raises NoSuchVolume; VolumeInUse, naming what holds it.
+        """
+        deadline = self._begin(name, timeout, test=test)
+        by = by or {}
+
+        def act() -> JSON:
+            with self._events.refusals(name, "rm", by, test=test):
+                volume = self._volumes.rm(name, force=force, by=by, deadline=deadline, test=test)
+            return volume.to_json()
+
+        job = None if test else request
+        return self._requests.once(job, "rm", name, {"force": force}, deadline, act)
+
+    def info(self, *names: str, timeout: float | None = None) -> list[JSON]:
+        """The records of volumes, with their derived fields. Raises NoSuchVolume."""
+        for name in names:
+            check_name(name)
+        self._context.schema()
+        return self._views.info(names, Deadline(self._patience(timeout)))
+
+    def ls(self, filters: Sequence[str] = ()) -> list[JSON]:
+        """All volumes, by name, that match every filter (``KEY=PATTERN``)."""
+        self._context.schema()
+        return self._views.ls(filters)
+
+    def usage(
+        self,
+        *names: str,
+        summary: bool = True,
+        by: JSON | None = None,
+        timeout: float | None = None,
+    ) -> list[JSON]:
+        """
+        The room that the files of volumes take on this node.
+
+        summary
+            Directories only; otherwise every file.
+
+        Returns ``[{"Name", "Usage": [{"file", "size"}], "Size", "Err", "Node"}]``. Raises
+        NoSuchVolume, NotHere; what the storage refuses stands in Err.
+        """
+        deadline = Deadline(self._patience(timeout))
+        for name in names:
+            check_name(name)
+        self._context.schema()
+        return [
+            self._usage.read(name, summary=summary, by=by or {}, deadline=deadline)
+            for name in names
+        ]
+
+    # -- mounts -------------------------------------------------------------------------------
+
+    def mount(
+        self,
+        name: str,
+        *,
+        engine: str = "salt",
+        id: str = "salt",
+        container: str = "",
+        by: JSON | None = None,
+        timeout: float | None = None,
+        test: bool = False,
+    ) -> JSON:
+        """
+        Mount a volume on this node for the user (engine, id).
+
+        container
+            The container that the id stands for, where it is known.
+
+        Returns ``{"Name", "Mountpoint", "Containers", "Changed"}``: what is, or under ``test``
+        would be, on this node. Raises NoSuchVolume, VolumeInUse, NotHere, Damaged, BackendError.
+        """
+        deadline = self._begin(name, timeout, test=test)
+        user = User(engine=engine, id=_user_id(id), container=container, at=now())
+        with self._events.refusals(name, "mount", by or {}, test=test):
+            presence = self._mounts.mount(name, user, by=by or {}, deadline=deadline, test=test)
+        return _presence(name, presence)
+
+    def unmount(
+        self,
+        name: str,
+        *,
+        engine: str = "salt",
+        id: str = "salt",
+        by: JSON | None = None,
+        timeout: float | None = None,
+        test: bool = False,
+    ) -> JSON:
+        """
+        Take the user (engine, id) off a volume on this node; the last one out detaches it.
+
+        Returns ``{"Name", "Mountpoint", "Containers", "Changed"}`` like mount. Raises
+        NoSuchVolume; MountBusy, naming the holder.
+        """
+        deadline = self._begin(name, timeout, test=test)
+        with self._events.refusals(name, "unmount", by or {}, test=test):
+            presence = self._mounts.unmount(
+                name, engine, _user_id(id), by=by or {}, deadline=deadline, test=test
+            )
+        return _presence(name, presence)
+
+    # -- what is and was going on -------------------------------------------------------------
+
+    def events(
+        self, since: object = None, until: object = None, filters: Sequence[str] = ()
+    ) -> list[JSON]:
+        """The events between two times (RFC 3339, Unix seconds, or an age such as ``10m``)."""
+        self._context.schema()
+        return self._events.list(since, until, filters)
+
+    def operations(self) -> list[JSON]:
+        """The changes in progress; ``Alive`` tells whether somebody still works on them."""
+        self._context.schema()
+        return self._views.operations()
+
+    def doctor(self, *, fix: bool = False, timeout: float | None = None) -> list[JSON]:
+        """
+        What disagrees between store, backend, mount table and loop devices on this node.
+
+        fix
+            Mend it: finish or undo what dead processes left, remove what nobody knows.
+
+        Returns ``[{"Kind", "Name", "Says", "Fixed"}]``; Fixed is None where nothing was tried.
+        """
+        deadline = Deadline(self._patience(timeout))
+        if fix:
+            # An owner of our own is what others' leases are compared with.
+            self._store.owner()
+        self._context.schema()
+        return self._doctor.examine(fix=fix, deadline=deadline)
+
+    def version(self) -> JSON:
+        """Versions of libstorage and of the store's schema, the manager's name, the directories."""
+        return {
+            "libstorage": __version__,
+            "schema": SCHEMA,
+            "manager": self.config.manager,
+            "store": self.config.store["kind"],
+            "root": str(self.config.root),
+            "mount_root": str(self.config.mount_root),
+        }
+
+    def close(self) -> None:
+        """End this process's owner and let go of the store."""
+        self._store.close()
+
+    # -- what every verb begins with ----------------------------------------------------------
+
+    def _begin(self, name: str, timeout: float | None, *, test: bool) -> Deadline:
+        """Check the name and the store; a verb that writes makes a fresh store ours."""
+        check_name(name)
+        deadline = Deadline(self._patience(timeout))
+        if test:
+            self._context.schema()
+        else:
+            _ = self._context.cluster
+        return deadline
+
+    def _patience(self, timeout: Any) -> float:
+        return self.config.timeout if timeout is None else float(timeout)
+
+
+def _user_id(id: object) -> str:
+    return check_name(str(id), "user id")
+
+
+def _presence(name: str, presence: Presence) -> JSON:
+    return {
+        "Name": name,
+        "Mountpoint": presence.mountpoint,
+        "Containers": list(presence.users),
+        "Changed": presence.changed,
+    }

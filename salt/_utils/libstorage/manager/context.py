@@ -1,0 +1,105 @@
+"""What the parts of the manager share: configuration, store, controllers, and this node."""
+
+import time
+import uuid
+from functools import cached_property
+
+from .. import __version__
+from ..config import Config
+from ..controllers import Controllers
+from ..controllers.contract import Controller
+from ..errors import ConfigInvalid, NotHere, OperationInProgress, StoreUnavailable
+from ..host import mounts, node
+from ..records import Volume
+from ..store.contract import Entry, KeyAbsent, Put, Store
+from . import keys
+
+SCHEMA = 1
+
+
+class Deadline:
+    """The end of a call's patience."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._end = time.monotonic() + seconds
+
+    def left(self) -> float:
+        return max(0.0, self._end - time.monotonic())
+
+    def check(self, otherwise: str) -> None:
+        """Raise OperationInProgress with the text once the time is over."""
+        if not self.left():
+            raise OperationInProgress(otherwise)
+
+
+class Context:
+    """One manager's surroundings. Cheap to make; nothing is opened or written before it is needed."""
+
+    def __init__(self, config: Config, store: Store) -> None:
+        self.config = config
+        self.store = store
+        self.node = config.node
+        self.controllers = Controllers(config)
+
+    def controller(self, volume: Volume) -> Controller:
+        return self.controllers.named(volume.voltype)
+
+    def boot_id(self) -> str:
+        return node.boot_id(self.config.run_dir)
+
+    def seen_boot_id(self) -> str:
+        """The boot id, "" where nothing has needed one since the boot: reading makes none."""
+        return node.read_boot_id(self.config.run_dir)
+
+    @cached_property
+    def cluster(self) -> str:
+        """The cluster's id; the first writer makes it. Raises ConfigInvalid for a foreign store."""
+        schema = self.schema()
+        if schema is None:
+            self.store.transact(
+                [KeyAbsent(keys.SCHEMA), KeyAbsent(keys.MANAGER)],
+                [
+                    Put(keys.SCHEMA, {"version": SCHEMA, "cluster": str(uuid.uuid4())}),
+                    Put(keys.MANAGER, {"name": self.config.manager, "version": __version__}),
+                ],
+            )
+            schema = self.schema()
+        if schema is None:
+            raise StoreUnavailable("The store holds a manager but no schema; restore its schema")
+        return schema
+
+    def schema(self) -> str | None:
+        """The cluster's id, None while nothing was ever written; checks that it is our store."""
+        schema = self.store.get(keys.SCHEMA)
+        if schema is None:
+            return None
+        if schema.value["version"] > SCHEMA:
+            raise ConfigInvalid(
+                f"The store has schema {schema.value['version']}, this libstorage "
+                f"{__version__} knows {SCHEMA}; update this node"
+            )
+        manager = self.store.get(keys.MANAGER)
+        if manager is not None and manager.value["name"] != self.config.manager:
+            raise ConfigInvalid(
+                f"This cluster's volume manager is {manager.value['name']}, this node is "
+                f"configured with {self.config.manager} (pillar dsvolume:manager)"
+            )
+        return str(schema.value["cluster"])
+
+    @cached_property
+    def _may_mount(self) -> bool:
+        return self.config.mount_namespace == "own" or mounts.in_host_namespace()
+
+    def need_mount_namespace(self) -> None:
+        """Raise NotHere where a mount made by this process would be seen by nobody else."""
+        if not self._may_mount:
+            raise NotHere(
+                "This process has a mount namespace of its own, where the host would not see its "
+                "mounts; call from the host's (PID 1's), or set dsvolume:mount_namespace to own"
+            )
+
+    def await_change(self, entry: Entry, seconds: float) -> None:
+        """Wait until the entry's key is changed or deleted, ``seconds`` at most."""
+        for _ in self.store.watch(entry.key, entry.revision + 1, timeout=max(seconds, 0.001)):
+            return

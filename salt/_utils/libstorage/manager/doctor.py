@@ -1,0 +1,293 @@
+"""
+The doctor: what disagrees between store, backend, mount table and loop devices on this node.
+
+A finding is one sentence on one thing. With ``fix`` each is mended by the same code that the verbs
+use: a dead owner's work is recovered, a lost mount is made again, what nobody knows is removed.
+Never removed: an object that carries a copy of its record, or belongs to another cluster.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..controllers.contract import Controller, Found
+from ..errors import BackendError, LibstorageError
+from ..host import mounts
+from ..host.commands import Work
+from ..records import JSON, Attachment, Operation, Volume
+from . import keys
+from .attachments import ATTACHED, Attachments
+from .context import Context, Deadline
+from .events import Events
+from .journal import Journal
+from .lookup import Lookup
+from .owners import Owners
+from .requests import Requests
+from .volumes import Volumes
+
+ORPHAN_AGE = 3600.0
+"""Seconds after which a half-made backend object that nothing knows is removed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """
+    Something that disagrees.
+
+    mend
+        What ``fix`` does about it; None where only an operator can.
+    """
+
+    kind: str
+    name: str
+    says: str
+    mend: Callable[[], object] | None = None
+
+
+class Doctor:
+    """Finds, and mends where asked."""
+
+    def __init__(
+        self,
+        context: Context,
+        owners: Owners,
+        journal: Journal,
+        lookup: Lookup,
+        attachments: Attachments,
+        volumes: Volumes,
+        events: Events,
+        requests: Requests,
+    ) -> None:
+        self._context = context
+        self._store = context.store
+        self._owners = owners
+        self._journal = journal
+        self._lookup = lookup
+        self._attachments = attachments
+        self._volumes = volumes
+        self._events = events
+        self._requests = requests
+
+    def examine(self, *, fix: bool, deadline: Deadline) -> list[JSON]:
+        """
+        All findings, as ``{"Kind", "Name", "Says", "Fixed"}``; Fixed is None where not tried.
+
+        Each look is taken when those before it are mended, so that one pass is enough.
+        """
+        looks = (
+            self._operations,
+            self._attachments_here,
+            self._mount_table,
+            self._held,
+            self._purges,
+            self._records,
+            self._backend,
+            self._housekeeping,
+        )
+        report = []
+        for look in looks:
+            for finding in list(look(deadline)):
+                report.append(self._report(finding, fix))
+        return report
+
+    def _report(self, finding: Finding, fix: bool) -> JSON:
+        fixed: bool | None = None
+        says = finding.says
+        if fix and finding.mend:
+            try:
+                finding.mend()
+                fixed = True
+            except LibstorageError as exc:
+                fixed = False
+                says = f"{says} It could not be mended: {exc}."
+        return {"Kind": finding.kind, "Name": finding.name, "Says": says, "Fixed": fixed}
+
+    def _operations(self, deadline: Deadline) -> Iterator[Finding]:
+        for operation in self._journal.list():
+            if self._abandoned(operation, deadline):
+                yield Finding(
+                    "operation",
+                    operation.volume,
+                    f"The {operation.verb} of {operation.volume} was left at step "
+                    f"{operation.step or 'begin'} by a process of {operation.node} that is gone.",
+                    self._settling(operation.volume, deadline),
+                )
+
+    def _settling(self, name: str, deadline: Deadline) -> Callable[[], object]:
+        return lambda: self._journal.settle(name, deadline)
+
+    def _abandoned(self, owned: Operation | Attachment, deadline: Deadline) -> bool:
+        """
+        Does nobody work on it any more?
+
+        An owner that is there but shows no life (stopped) is watched for the time of a lease.
+        """
+        patience = Deadline(min(self._context.config.lease * 1.5, deadline.left()))
+        while not self._owners.dead(owned):
+            if not patience.left() or not self._owners.suspect(owned):
+                return False
+            time.sleep(0.1)
+        return True
+
+    def _attachments_here(self, deadline: Deadline) -> Iterator[Finding]:
+        for value in self._store.values(keys.ATTACHMENTS):
+            attachment = Attachment.from_json(value)
+            if attachment.node == self._context.node:
+                yield from self._attachment(attachment, deadline)
+
+    def _attachment(self, attachment: Attachment, deadline: Deadline) -> Iterator[Finding]:
+        name = attachment.volume
+        found = self._lookup.record(name)
+        if found is None:
+            yield Finding("attachment", name, f"{name} is attached here but has no record.")
+            return
+        volume = found[1]
+
+        def tidy() -> None:
+            self._attachments.tidy(volume, deadline)
+
+        if attachment.boot_id != self._context.seen_boot_id():
+            says = f"The attachment of {name} is of an older boot of this node."
+            yield Finding("attachment", name, says, tidy)
+        elif attachment.status != ATTACHED:
+            if self._abandoned(attachment, deadline):
+                says = f"{name} was left {attachment.status} by a process that is gone."
+                yield Finding("attachment", name, says, tidy)
+        elif not attachment.users:
+            yield Finding("attachment", name, f"{name} is attached but has no user.", tidy)
+        elif not self._attachments.shown(attachment):
+            says = f"{name} is attached but not mounted at {attachment.mountpoint}."
+            yield Finding("mount", name, says, lambda: self._restore(name, volume))
+
+    def _restore(self, name: str, volume: Volume) -> None:
+        found = self._attachments.here(name)
+        if found and found[1].status == ATTACHED:
+            claimed = self._attachments.claim_again(*found)
+            if claimed is not None:
+                self._attachments.attach(claimed, volume, None, {"door": "doctor"})
+
+    def _known(self) -> set[str]:
+        """The volumes that this node has attached, or that an operation may be touching."""
+        attached = {
+            value["Volume"]
+            for value in self._store.values(keys.ATTACHMENTS)
+            if value["Node"] == self._context.node
+        }
+        return attached | {operation.volume for operation in self._journal.list()}
+
+    def _mount_table(self, deadline: Deadline) -> Iterator[Finding]:
+        root = self._context.config.mount_root
+        known = self._known()
+        mounted = {m.path for m in mounts.table() if m.path.parent == root}
+        bare = set(root.iterdir()) - mounted if root.is_dir() else set()
+        for point in sorted(mounted | bare):
+            if point.name not in known:
+                is_so = "is mounted" if point in mounted else "is left over"
+                says = f"The mount point {point} {is_so} although nothing is attached there."
+                yield Finding("mount", point.name, says, self._unmounting(point))
+
+    def _unmounting(self, point: Path) -> Callable[[], None]:
+        def unmount() -> None:
+            mounts.unmount(Work(), point)
+            mounts.remove_point(point)
+            if os.path.lexists(point):
+                raise BackendError(f"{point} is no bare mount point; move away what is there")
+
+        return unmount
+
+    def _held(self, deadline: Deadline) -> Iterator[Finding]:
+        """Loop devices and maintenance mounts that no attachment or operation accounts for."""
+        known = self._known()
+        ids = {v["Id"]: v["Name"] for v in self._store.values(keys.VOLUMES)}
+        for controller in self._context.controllers.all():
+            for id, what in controller.in_use().items():
+                name = ids.get(id, id)
+                if name not in known:
+                    says = f"The {what} of {name} belongs to no attachment or operation."
+                    mend = self._letting_go(controller, id)
+                    yield Finding("device", name, says, mend)
+
+    def _letting_go(self, controller: Controller, id: str) -> Callable[[], None]:
+        def let_go() -> None:
+            controller.end_inspection(Work(), id)
+            controller.detach(Work(), id)
+
+        return let_go
+
+    def _purges(self, deadline: Deadline) -> Iterator[Finding]:
+        for entry in self._store.list(keys.purge(self._context.node)):
+            name = entry.value["volume"]
+            says = f"This node still holds data of {name}, which was removed."
+            yield Finding("purge", name, says, self._volumes.purge)
+
+    def _records(self, deadline: Deadline) -> Iterator[Finding]:
+        """Records whose data are not where they should be."""
+        busy = {operation.volume for operation in self._journal.list()}
+        for value in self._store.values(keys.VOLUMES):
+            volume = Volume.from_json(value)
+            if volume.name in busy or volume.node not in ("", self._context.node):
+                continue
+            try:
+                controller = self._context.controller(volume)
+            except LibstorageError as exc:
+                yield Finding("record", volume.name, f"{exc}.")
+                continue
+            if not controller.node_local(volume) and not controller.exists(volume):
+                says = f"The data of {volume.name} are missing from {volume.voltype}; restore them."
+                yield Finding("record", volume.name, says)
+            elif volume.state != "ok":
+                says = f"{volume.name} is damaged; mounting it names the repair."
+                yield Finding("record", volume.name, says)
+
+    def _backend(self, deadline: Deadline) -> Iterator[Finding]:
+        """Backend objects and copies that disagree with the records. An empty store removes none."""
+        cluster = self._context.schema()
+        known = {v["Id"]: Volume.from_json(v) for v in self._store.values(keys.VOLUMES)}
+        begun = {operation.arguments.get("Id") for operation in self._journal.list()}
+        purged = {
+            e.key.rpartition("/")[2] for e in self._store.list(keys.purge(self._context.node))
+        }
+        for controller in self._context.controllers.all():
+            for found in controller.inventory():
+                if found.id in begun or found.id in purged:
+                    continue
+                volume = known.get(found.id)
+                if volume is None:
+                    yield from self._orphan(controller, found, cluster, bool(known))
+                elif cluster and (found.copy or {}).get("Revision") != volume.revision:
+                    says = (
+                        f"The copy of the record of {volume.name} beside its data is not current."
+                    )
+                    mend = self._copying(controller, volume, cluster)
+                    yield Finding("copy", volume.name, says, mend)
+
+    def _copying(self, controller: Controller, volume: Volume, cluster: str) -> Callable[[], None]:
+        return lambda: controller.put_copy(volume, cluster)
+
+    def _orphan(
+        self, controller: Controller, found: Found, cluster: str | None, not_empty: bool
+    ) -> Iterator[Finding]:
+        if found.cluster and found.cluster != cluster:
+            return
+        if found.copy is not None:
+            name = str(found.copy.get("Name", found.id))
+            says = f"The {found.what} carries the record of {name}, which the store does not have."
+            yield Finding("backend", name, says)
+        elif not_empty and found.age > ORPHAN_AGE:
+            says = f"The {found.what} belongs to no volume and was never finished."
+            yield Finding("backend", found.id, says, lambda: controller.destroy(Work(), found.id))
+
+    def _housekeeping(self, deadline: Deadline) -> Iterator[Finding]:
+        """What an agent would do as time passes; said only where something is to do."""
+        gone = self._owners.gone()
+        if gone:
+            says = f"{len(gone)} processes are registered as owners that are gone."
+            yield Finding("owners", self._context.node, says, self._owners.sweep)
+        if self._events.old():
+            says = f"Events are older than {self._context.config.retention:g} days."
+            yield Finding("events", self._context.node, says, self._events.forget_old)
+        if self._requests.old():
+            says = "Answers to jobs are kept that ended long ago."
+            yield Finding("requests", self._context.node, says, self._requests.forget_old)

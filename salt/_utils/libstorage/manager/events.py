@@ -1,0 +1,161 @@
+"""What happened, kept in the store; the event of a change is part of the change's transaction."""
+
+import fnmatch
+import re
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+from ..errors import (
+    BackendError,
+    InvalidInput,
+    LibstorageError,
+    NotHere,
+    OperationInProgress,
+    Unsupported,
+    VolumeExists,
+    VolumeInUse,
+)
+from ..records import JSON, Event, now
+from ..store.contract import Put
+from . import keys
+from .context import Context
+
+TEXTS = {
+    "create": "Volume create",
+    "rm": "Volume destroy",
+    "mount": "Mount",
+    "unmount": "Unmount[{volume}]",
+    "empty": "Volume emptied by reboot",
+}
+"""How an event's text begins, as operators know it."""
+
+REFUSALS = (
+    BackendError,
+    NotHere,
+    OperationInProgress,
+    Unsupported,
+    VolumeExists,
+    VolumeInUse,
+)
+"""Errors that answer a valid request; invalid input leaves no event."""
+
+FILTERS = ("volume", "verb", "node", "success")
+_RELATIVE = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class Events:
+    """Writes and lists the events of volumes."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def success(self, volume: str, verb: str, by: JSON, **data: object) -> Put:
+        """The write that tells of a success; it belongs into the transaction of the change."""
+        return self._put(volume, verb, by, "", data)
+
+    def failure(self, volume: str, verb: str, by: JSON, reason: str, **data: object) -> Put:
+        """The write that tells of a failure."""
+        return self._put(volume, verb, by, reason or "for no known reason", data)
+
+    @contextmanager
+    def refusals(self, volume: str, verb: str, by: JSON, *, test: bool = False) -> Iterator[None]:
+        """Write a failed event where a valid request is refused or fails inside; never in a test."""
+        try:
+            yield
+        except REFUSALS as exc:
+            if not test:
+                try:
+                    self._context.store.transact([], [self.failure(volume, verb, by, str(exc))])
+                except LibstorageError as store_away:
+                    exc.add_note(f"No event was written: {store_away}")
+            raise
+
+    def _put(self, volume: str, verb: str, by: JSON, reason: str, data: JSON) -> Put:
+        what = TEXTS[verb].format(volume=volume)
+        if container := data.get("container"):
+            what = f"{what} container {container}"
+        event = Event(
+            id=uuid.uuid4().hex,
+            time=now(),
+            node=self._context.node,
+            volume=volume,
+            subject="volume",
+            verb=verb,
+            success=not reason,
+            text=f"{what} failed {reason}" if reason else f"{what} success",
+            by=by,
+            data=data,
+        )
+        return Put(keys.event(event.time, event.id), event.to_json())
+
+    def list(
+        self, since: object = None, until: object = None, filters: Sequence[str] = ()
+    ) -> "list[JSON]":
+        """
+        The events from ``since`` to ``until``, in order of time.
+
+        since, until
+            RFC 3339 times, Unix times in seconds, or ages such as ``90s``, ``10m``, ``2h``, ``7d``.
+        filters
+            ``KEY=PATTERN`` with a key of FILTERS; all must match.
+        """
+        start, end = instant(since, "since"), instant(until, "until")
+        wanted = [_filter(text) for text in filters]
+        return [
+            event
+            for event in self._context.store.values(keys.EVENTS)
+            if (start is None or event["Time"] >= start)
+            and (end is None or event["Time"] <= end)
+            and all(_matches(event, key, pattern) for key, pattern in wanted)
+        ]
+
+    def old(self) -> bool:
+        """Are there events beyond the retention?"""
+        first = next(self._context.store.list(keys.EVENTS), None)
+        return first is not None and first.key < self._horizon()
+
+    def forget_old(self) -> int:
+        """Delete the events beyond the retention; returns how many there were."""
+        return self._context.store.delete_range(keys.EVENTS, self._horizon())
+
+    def _horizon(self) -> str:
+        before = datetime.now(UTC) - timedelta(days=self._context.config.retention)
+        return keys.EVENTS + before.isoformat(timespec="microseconds")
+
+
+def instant(value: object, name: str) -> str | None:
+    """A point in time as the store writes it; None where none was given."""
+    if value is None or value == "":
+        return None
+    text = str(value)
+    try:
+        if match := _RELATIVE.fullmatch(text):
+            moment = datetime.now(UTC) - timedelta(seconds=float(match[1]) * _UNITS[match[2]])
+        elif re.fullmatch(r"\d+(\.\d+)?", text):
+            moment = datetime.fromtimestamp(float(text), UTC)
+        else:
+            moment = datetime.fromisoformat(text)
+            moment = moment.astimezone(UTC)
+    except (ValueError, OverflowError, OSError):
+        raise InvalidInput(
+            f"{name} must be a time such as 2026-01-31T12:00:00Z or an age such as 10m, "
+            f"not {text[:60]!r}"
+        ) from None
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _filter(text: str) -> tuple[str, str]:
+    key, given, pattern = str(text).partition("=")
+    if not given or key not in FILTERS:
+        raise InvalidInput(
+            f"Not an event filter: {text!r}; write KEY=PATTERN with one of {', '.join(FILTERS)}"
+        )
+    return key, pattern
+
+
+def _matches(event: JSON, key: str, pattern: str) -> bool:
+    value = event[key.capitalize()]
+    return fnmatch.fnmatchcase(str(value).lower(), pattern.lower())

@@ -1,0 +1,322 @@
+"""
+The journal: one change of a volume's data or existence at a time, finished or undone whoever dies.
+
+The keys
+    ``operations/V`` is the one operation on volume V. It names the verb, its arguments, the owner
+    (a process) and a token that this owner alone knows, and the backend step that is about to be
+    made. Records (``volumes/V``) change only in the transaction that drops it, or in a checkpoint.
+
+The order of a change
+    1. *begin*: one transaction compares what was read (the record's revision, nothing attached,
+       no operation) and writes the operation.
+    2. Before each backend step its name is written into the operation, compared at the revision
+       that this owner wrote last: journal entry and token check in one write. Who finds another
+       token has been superseded; it touches nothing more and undoes nothing.
+    3. *commit*: one transaction compares the operation once more, writes the records and the event
+       and drops the operation.
+
+Why a crash between any two lines is harmless
+    Before 1 nothing exists. Between 1 and 3 the operation says what may exist on the backend: all
+    of it is named by the volume's Id, which no other volume ever has, and each step may be made
+    again. After 3 nothing is left to do. Whoever meets an operation whose owner is dead first ends
+    the dead owner's children (they carry the token in their environment), then takes the operation
+    over by writing a token of his own, then does what the verb's rule says:
+
+    ===================  =======================================================
+    create, usage        undo
+    rm                   no step recorded: drop; otherwise finish
+    ===================  =======================================================
+
+    An undo is recorded before it begins. If its recording fails because the store is away, it goes
+    on only while the lease proves that nobody can have taken over.
+
+    A second recoverer may run the same steps at the same moment only until one of them takes over:
+    burying twice is harmless, and the take-over compares the operation's revision.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from ..errors import LibstorageError, NotHere, OperationInProgress, StoreUnavailable, Superseded
+from ..host.commands import Work
+from ..records import JSON, Operation, now
+from ..store.contract import (
+    Compare,
+    Delete,
+    Entry,
+    KeyAbsent,
+    KeyAtRevision,
+    Put,
+    Write,
+)
+from . import keys
+from .context import Context, Deadline
+from .owners import Owners
+
+OPERATION_SECONDS = 600.0
+POLL = 0.25
+
+
+class Held:
+    """An operation that this process owns."""
+
+    def __init__(self, context: Context, owners: Owners, record: Operation, revision: int) -> None:
+        self._context = context
+        self._owners = owners
+        self.record = record
+        self.work = Work(record.token, record.seconds)
+        self._wrote(revision)
+        owners.working.add(record.token)
+
+    @property
+    def volume(self) -> str:
+        return self.record.volume
+
+    def _wrote(self, revision: int) -> None:
+        self._revision = revision
+        self._proven = time.monotonic()
+
+    def still_ours(self) -> bool:
+        """Can nobody have taken over yet, even if the store does not answer now?"""
+        return time.monotonic() - self._proven < self._context.config.lease / 2
+
+    def step(self, name: str) -> None:
+        """Record the backend step that comes next. Raises Superseded."""
+        self._write(replace(self.record, step=name))
+
+    def undo(self) -> None:
+        """Record that what was done is being undone."""
+        try:
+            self._write(replace(self.record, undoing=True))
+        except StoreUnavailable:
+            if not self.still_ours():
+                raise
+
+    def checkpoint(self, compares: Sequence[Compare], writes: Sequence[Write]) -> bool:
+        """Write records and keep the operation; False where a compare did not hold."""
+        revision = self._context.store.transact(
+            [KeyAtRevision(self._key, self._revision), *compares],
+            [Put(self._key, self.record.to_json()), *writes],
+        )
+        if revision is None:
+            self._check_token()
+            return False
+        self._wrote(revision)
+        return True
+
+    def commit(
+        self, changes: Callable[[], tuple[Sequence[Compare], Sequence[Write]]] | None = None
+    ) -> None:
+        """
+        Write the records that ``changes`` answers with and drop the operation.
+
+        changes
+            Reads what the commit depends on and says what to compare and write; asked again where
+            a record has moved on meanwhile. None: nothing but the drop.
+        """
+        end = time.monotonic() + min(self.work.left(), 10)
+        while True:
+            try:
+                compares, writes = changes() if changes else ((), ())
+                done = self._context.store.transact(
+                    [KeyAtRevision(self._key, self._revision), *compares],
+                    [Delete(self._key), *writes],
+                )
+                if done is not None:
+                    self.let_go()
+                    return
+                self._check_token()
+            except StoreUnavailable:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.1)
+            if time.monotonic() > end:
+                raise StoreUnavailable(
+                    f"The {self.record.verb} of {self.volume} could not be committed: its records "
+                    f"change too fast; the next call or doctor ends it"
+                )
+
+    def let_go(self) -> None:
+        """This process works on the operation no more; if it is still there, recovery has it."""
+        self._owners.working.discard(self.record.token)
+
+    @property
+    def _key(self) -> str:
+        return keys.operation(self.volume)
+
+    def _write(self, record: Operation) -> None:
+        while True:
+            revision = self._context.store.transact(
+                [KeyAtRevision(self._key, self._revision)], [Put(self._key, record.to_json())]
+            )
+            if revision is not None:
+                self.record = record
+                self._wrote(revision)
+                return
+            self._check_token()
+
+    def _check_token(self) -> None:
+        """A mismatch with our own token (somebody's outcome was written) is none of a loss."""
+        entry = self._context.store.get(keys.operation(self.volume), linearizable=True)
+        if entry is None or entry.value.get("Token") != self.record.token:
+            self.let_go()
+            raise Superseded(
+                f"The {self.record.verb} of {self.volume} was taken over by a recovery because "
+                f"this process seemed dead; see the events"
+            )
+        self._wrote(entry.revision)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """
+    What recovery does with a verb whose owner died.
+
+    recover
+        Undoes or finishes, and drops the operation.
+    begun_means_gone
+        A begun one counts as a removal: the volume is judged absent.
+    drop_unbegun
+        Without a recorded step nothing was done: the operation is just dropped.
+    """
+
+    recover: Callable[[Held], None]
+    begun_means_gone: bool = False
+    drop_unbegun: bool = False
+
+
+class Journal:
+    """Begins, lists and recovers operations."""
+
+    def __init__(self, context: Context, owners: Owners) -> None:
+        self._context = context
+        self._owners = owners
+        self._rules: dict[str, Rule] = {}
+
+    def rule(self, verb: str, rule: Rule) -> None:
+        """Tell what recovery does for a verb; each part of the manager does so for its own."""
+        self._rules[verb] = rule
+
+    def begin(
+        self, volume: str, verb: str, arguments: JSON, by: JSON, compares: Sequence[Compare]
+    ) -> Held | None:
+        """Begin an operation; None where a compare did not hold (read again, decide again)."""
+        record = Operation(
+            volume=volume,
+            verb=verb,
+            arguments=arguments,
+            node=self._context.node,
+            started=now(),
+            seconds=OPERATION_SECONDS,
+            by=by,
+            **self._owners.claim(),
+        )
+        key = keys.operation(volume)
+        # Working on it before it can be seen: another thread must not take it for abandoned.
+        self._owners.working.add(record.token)
+        revision = None
+        try:
+            revision = self._context.store.transact(
+                [KeyAbsent(key), *compares], [Put(key, record.to_json())]
+            )
+        finally:
+            if revision is None:
+                self._owners.working.discard(record.token)
+        return None if revision is None else Held(self._context, self._owners, record, revision)
+
+    def find(self, volume: str) -> tuple[Entry, Operation] | None:
+        """The operation on a volume, with its entry."""
+        entry = self._context.store.get(keys.operation(volume), linearizable=True)
+        return None if entry is None else (entry, Operation.from_json(entry.value))
+
+    def settle(self, volume: str, deadline: Deadline, *, recover: bool = True) -> Operation | None:
+        """
+        Wait until no living operation is on the volume.
+
+        A dead owner's is recovered; with ``recover=False`` (tests and reads, which write nothing)
+        it is returned instead. Raises OperationInProgress at the deadline, naming owner, step, age.
+        """
+        while (found := self.find(volume)) is not None:
+            entry, operation = found
+            if not self._owners.dead(operation):
+                deadline.check(in_words(operation))
+                self._context.await_change(entry, min(POLL, deadline.left()))
+            elif recover:
+                self.recover(entry, operation)
+            else:
+                return operation
+        return None
+
+    def recover(self, entry: Entry, operation: Operation) -> None:
+        """Finish or undo a dead owner's operation, unless somebody else is faster."""
+        if operation.verb not in self._rules:
+            raise OperationInProgress(
+                f"{operation.volume} has an unfinished {operation.verb} that this version of "
+                f"libstorage does not know; update this node"
+            )
+        tied_to = operation.arguments.get("Node")
+        if tied_to and tied_to != self._context.node:
+            raise NotHere(
+                f"{operation.volume} has an unfinished {operation.verb} whose data are on "
+                f"{tied_to}; run doctor fix=True there"
+            )
+        self._owners.bury(operation)
+        rule = self._rules[operation.verb]
+        taken = replace(operation, node=self._context.node, **self._owners.claim())
+        self._owners.working.add(taken.token)
+        revision = self._context.store.transact(
+            [KeyAtRevision(entry.key, entry.revision)], [Put(entry.key, taken.to_json())]
+        )
+        if revision is None:
+            self._owners.working.discard(taken.token)
+            return
+        held = Held(self._context, self._owners, taken, revision)
+        try:
+            if rule.drop_unbegun and not operation.step:
+                held.commit()
+            else:
+                rule.recover(held)
+        finally:
+            held.let_go()
+
+    def leaves_volume(self, operation: Operation) -> bool:
+        """Would the volume's record still be there after recovery? (A create's never was.)"""
+        return not (self._rules[operation.verb].begun_means_gone and operation.step)
+
+    def list(self) -> "list[Operation]":
+        """Every operation there is."""
+        return [Operation.from_json(value) for value in self._context.store.values(keys.OPERATIONS)]
+
+    def alive(self, operation: Operation) -> bool:
+        return not self._owners.dead(operation)
+
+
+def undo(held: Held, act: Callable[[], None], failure: BaseException | None = None) -> None:
+    """
+    Undo a change in this order: record it, act, drop the operation.
+
+    Where that fails too, the operation stays for recovery, and ``failure`` is told about it.
+    """
+    try:
+        held.undo()
+        act()
+        held.commit()
+    except Superseded:
+        raise
+    except LibstorageError as exc:
+        if failure is None:
+            raise
+        failure.add_note(f"What it had begun is undone by the next call or doctor: {exc}")
+    finally:
+        held.let_go()
+
+
+def in_words(operation: Operation) -> str:
+    """One sentence on an operation that somebody still works on."""
+    step = operation.step or "begin"
+    process = operation.process.get("pid", "?")
+    return (
+        f"{operation.volume} is busy: {operation.verb} by process {process} on "
+        f"{operation.node} since {operation.started} (step {step}); wait for it, or see operations"
+    )

@@ -1,0 +1,61 @@
+"""Where each record lives in the store, below ``<prefix>/v1/``."""
+
+VOLUMES = "volumes/"
+ACCESS = "access/"
+ATTACHMENTS = "attachments/"
+OPERATIONS = "operations/"
+OWNERS = "owners/"
+EVENTS = "events/"
+SCHEMA = "schema"
+MANAGER = "manager"
+
+
+def volume(name: str) -> str:
+    return f"{VOLUMES}{name}"
+
+
+def access(name: str) -> str:
+    return f"{ACCESS}{name}"
+
+
+def snapshots(name: str) -> str:
+    return f"snapshots/{name}/"
+
+
+def attachments(name: str) -> str:
+    return f"{ATTACHMENTS}{name}/"
+
+
+def attachment(name: str, node: str) -> str:
+    return f"{ATTACHMENTS}{name}/{node}"
+
+
+def references(name: str) -> str:
+    return f"references/{name}/"
+
+
+def operation(name: str) -> str:
+    return f"{OPERATIONS}{name}"
+
+
+def owner(id: str) -> str:
+    return f"{OWNERS}{id}"
+
+
+def data(name: str, node: str = "") -> str:
+    return f"data/{name}/{node}"
+
+
+def purge(node: str, id: str = "") -> str:
+    return f"purge/{node}/{id}"
+
+
+def request(id: str, verb: str, name: str, digest: str, nth: int) -> str:
+    return f"requests/{id}/{verb}/{name}/{digest}/{nth}"
+
+
+REQUESTS = "requests/"
+
+
+def event(time: str, id: str) -> str:
+    return f"{EVENTS}{time}-{id}"

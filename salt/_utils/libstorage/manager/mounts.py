@@ -1,0 +1,230 @@
+"""The verbs mount and unmount: users come and go, the first attaches, the last detaches."""
+
+from dataclasses import dataclass, replace
+
+from ..errors import NoSuchVolume, NotHere, VolumeInUse
+from ..records import JSON, Attachment, User, Volume
+from ..store.contract import Entry
+from .attachments import Attachments, told
+from .context import Context, Deadline
+from .events import Events
+from .journal import Journal
+from .lookup import Lookup
+
+COUNTED = ("docker", "podman")
+"""Engines that mount and unmount the same id more than once; other users are a set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """
+    A volume's presence on this node after a mount or unmount.
+
+    changed
+        Whether the call changed anything (``test``: would change).
+    mountpoint
+        "" where it is not mounted.
+    users
+        As ``who@node``.
+    """
+
+    changed: bool
+    mountpoint: str
+    users: tuple[str, ...]
+
+
+class Mounts:
+    """Who uses a volume on this node."""
+
+    def __init__(
+        self,
+        context: Context,
+        journal: Journal,
+        lookup: Lookup,
+        attachments: Attachments,
+        events: Events,
+    ) -> None:
+        self._context = context
+        self._journal = journal
+        self._lookup = lookup
+        self._attachments = attachments
+        self._events = events
+
+    def mount(self, name: str, user: User, *, by: JSON, deadline: Deadline, test: bool) -> Presence:
+        """
+        Make a volume present on this node for a user.
+
+        A user that is a set member and there already changes nothing.
+        """
+        self._context.need_mount_namespace()
+        while True:
+            entry, volume = self._find(name, deadline, test=test)
+            self._check_node(volume)
+            found = self._attachments.settled(name, volume, deadline, recover=not test)
+            if found is None:
+                changed = self._come_first(entry, volume, user, by, deadline, test=test)
+            else:
+                changed = self._come(*found, volume, user, by, test=test)
+            if changed is not None:
+                if not test:
+                    return self._presence(name, changed)
+                users = found[1].users if found else ()
+                return self._as_if(name, changed, _with(users, user) if changed else users)
+            deadline.check(f"{name} changes faster than this call can mount it; try again")
+
+    def unmount(
+        self, name: str, engine: str, id: str, *, by: JSON, deadline: Deadline, test: bool
+    ) -> Presence:
+        """
+        Take one user off a volume on this node; the last one out detaches it.
+
+        Raises MountBusy, naming the holder, where the last user is out and a process still works
+        in the volume.
+        """
+        self._context.need_mount_namespace()
+        while True:
+            _, volume = self._find(name, deadline, test=test)
+            found = self._attachments.settled(name, volume, deadline, recover=not test)
+            if found is None:
+                return self._as_if(name, False, ())
+            user = found[1].user(engine, id)
+            if user is None and found[1].users:
+                return self._as_if(name, False, found[1].users)
+            if test:
+                return self._as_if(name, True, _without(found[1].users, user))
+            if self._leave(*found, volume, user, by, deadline):
+                return self._presence(name, True)
+            deadline.check(f"{name} changes faster than this call can unmount it; try again")
+
+    def _presence(self, name: str, changed: bool) -> Presence:
+        found = self._attachments.here(name)
+        return self._as_if(name, changed, found[1].users if found else ())
+
+    def _as_if(self, name: str, changed: bool, users: tuple[User, ...]) -> Presence:
+        """What the volume's presence is, or would be, with these users."""
+        point = str(self._attachments.point(name)) if users else ""
+        node = self._context.node
+        return Presence(changed, point, tuple(f"{user.who}@{node}" for user in users))
+
+    def _find(self, name: str, deadline: Deadline, *, test: bool) -> tuple[Entry, Volume]:
+        if not test:
+            return self._lookup.known(name, deadline, recover=True)
+        found = self._lookup.settled(name, deadline, recover=False)
+        if found is None:
+            raise NoSuchVolume(name)
+        return found
+
+    def _check_node(self, volume: Volume) -> None:
+        if volume.node and volume.node != self._context.node:
+            raise NotHere(
+                f"{volume.name} has its data on {volume.node}; mount it there, not on "
+                f"{self._context.node}"
+            )
+
+    def _come_first(
+        self,
+        entry: Entry,
+        volume: Volume,
+        user: User,
+        by: JSON,
+        deadline: Deadline,
+        *,
+        test: bool,
+    ) -> bool | None:
+        """The first user on this node; None where something was in the way: look again."""
+        elsewhere = [
+            attachment
+            for attachment in self._attachments.everywhere(volume.name)
+            if attachment.node != self._context.node
+        ]
+        if not self._attachments.many_nodes(volume):
+            refuse_if_attached(elsewhere)
+        if test:
+            return True
+        claimed = self._attachments.claim(entry, volume)
+        if claimed is None:
+            self._journal.settle(volume.name, deadline)
+            return None
+        self._attachments.attach(claimed, volume, user, by)
+        return True
+
+    def _come(
+        self,
+        entry: Entry,
+        attachment: Attachment,
+        volume: Volume,
+        user: User,
+        by: JSON,
+        *,
+        test: bool,
+    ) -> bool | None:
+        """A user more on what is attached; None where it has moved on meanwhile: look again."""
+        mine = attachment.user(user.engine, user.id)
+        shown = self._attachments.shown(attachment)
+        if mine is not None and user.engine not in COUNTED and shown:
+            return False
+        if mine is None and attachment.users and not volume.shared:
+            refuse_if_attached([attachment])
+        if test:
+            return True
+        if not shown:
+            again = self._attachments.claim_again(entry, attachment)
+            if again is None:
+                return None
+            coming = _with(attachment.users, user)[-1]
+            self._attachments.attach(again, volume, coming, by)
+            return True
+        event = self._events.success(volume.name, "mount", by, **told(user))
+        users = _with(attachment.users, user)
+        return self._attachments.change_users(entry, attachment, users, event) or None
+
+    def _leave(
+        self,
+        entry: Entry,
+        attachment: Attachment,
+        volume: Volume,
+        user: User | None,
+        by: JSON,
+        deadline: Deadline,
+    ) -> bool:
+        """One user goes; False where the attachment has moved on meanwhile: look again."""
+        users = _without(attachment.users, user)
+        if not users:
+            leaving = {**user.to_json(), "by": by} if user else {}
+            if self._attachments.detach(entry, attachment, volume, leaving):
+                return True
+            if self._journal.find(volume.name) is None:
+                return False
+        if user is not None:
+            event = self._events.success(volume.name, "unmount", by, **told(user))
+            if not self._attachments.change_users(entry, attachment, users, event):
+                return False
+        if not users:
+            # An operation is on the volume: the detach waits for it, the user did not have to.
+            self._journal.settle(volume.name, deadline)
+            self._attachments.tidy(volume, deadline)
+        return True
+
+
+def _with(users: tuple[User, ...], user: User) -> tuple[User, ...]:
+    """The users with one more mount by ``user``, who comes last."""
+    same = next((u for u in users if (u.engine, u.id) == (user.engine, user.id)), None)
+    if same is not None and user.engine in COUNTED:
+        user = replace(user, count=same.count + 1)
+    return (*(u for u in users if u is not same), user)
+
+
+def _without(users: tuple[User, ...], user: User | None) -> tuple[User, ...]:
+    """The users with one mount less by ``user``."""
+    rest = tuple(u for u in users if u is not user)
+    if user is not None and user.count > 1:
+        rest = (*rest, replace(user, count=user.count - 1))
+    return rest
+
+
+def refuse_if_attached(attachments: list[Attachment]) -> None:
+    """Raise VolumeInUse, naming the users, where there are attachments."""
+    users = [f"{user.who}@{a.node}" for a in attachments for user in a.users]
+    if attachments:
+        where = users or [f"{a.status}@{a.node}" for a in attachments]
+        raise VolumeInUse(f"Volume in use by {', '.join(where)}")

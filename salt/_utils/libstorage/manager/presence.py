@@ -1,0 +1,67 @@
+"""Make an attached volume present below ``mount_root``, and take it away again. Host work only."""
+
+import os
+from pathlib import Path
+
+from ..controllers import options
+from ..controllers.contract import Controller, Source, Wipes
+from ..errors import BackendError
+from ..host import mounts
+from ..host.commands import Work
+from ..records import Volume
+
+
+def present(work: Work, controller: Controller, volume: Volume, point: Path) -> str:
+    """
+    Attach and mount a volume at ``point``.
+
+    Returns what is mounted there (a loop device, a directory, tmpfs), for :func:`shown`.
+    """
+    source = controller.attach(work, volume)
+    mounts.make_point(point, node=source.kind == "device")
+    flags = [*options.mount_flags(volume.options), *source.options]
+    if source.kind == "device":
+        mounts.bind(work, source.path, point)
+    elif source.kind == "directory":
+        mounts.bind(work, source.path, point, ",".join(flags))
+    elif source.kind == "image":
+        mounts.mount(work, str(source.path), point, source.fstype, ",".join(["loop", *flags]))
+    else:
+        mounts.mount(work, str(source.path), point, source.fstype, ",".join(flags))
+    device = _device(source, point)
+    if not shown(device, point):
+        raise BackendError(f"{point} does not show {source.path} although it was mounted")
+    return device
+
+
+def _device(source: Source, point: Path) -> str:
+    mounted = mounts.at(point)
+    if source.kind == "image" and mounted is not None:
+        return mounted.source
+    return str(source.path)
+
+
+def shown(device: str, point: Path) -> bool:
+    """Is what was mounted still to be seen at the mount point?"""
+    mounted = mounts.at(point)
+    if mounted is None:
+        return False
+    if mounted.source == device:
+        return True
+    try:
+        return os.path.samefile(device, point)
+    except OSError:
+        return False
+
+
+def take_away(work: Work, controller: Controller, volume: Volume, point: Path) -> None:
+    """
+    Unmount and detach a volume, from whatever state a crash may have left it in.
+
+    Raises MountBusy, with everything as it was, while somebody holds it.
+    """
+    if isinstance(controller, Wipes) and mounts.at(point) is not None:
+        controller.wipe(work, volume, point)
+    mounts.unmount(work, point)
+    controller.detach(work, volume.id)
+    mounts.remove_point(point)

@@ -1,0 +1,310 @@
+"""The verbs create and rm."""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ..errors import (
+    LibstorageError,
+    NoSuchVolume,
+    NotHere,
+    Superseded,
+    VolumeExists,
+    VolumeInUse,
+)
+from ..host.commands import Work
+from ..records import JSON, Volume, now
+from ..store.contract import (
+    Compare,
+    Delete,
+    Entry,
+    KeyAbsent,
+    KeyAtRevision,
+    PrefixEmpty,
+    Put,
+    Write,
+)
+from . import keys
+from .attachments import Attachments
+from .context import Context, Deadline
+from .events import Events
+from .given import WORDS, Given
+from .journal import Held, Journal, Rule, undo
+from .lookup import Lookup
+from .mounts import refuse_if_attached
+
+BATCH = 45
+"""Data keys turned into purge keys in one transaction; each takes two writes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a create came to: the record, whether it is new, and what could not be had."""
+
+    volume: Volume
+    created: bool
+    warnings: tuple[str, ...] = field(default=())
+
+
+class Volumes:
+    """Volumes come into being and go."""
+
+    def __init__(
+        self,
+        context: Context,
+        journal: Journal,
+        lookup: Lookup,
+        attachments: Attachments,
+        events: Events,
+    ) -> None:
+        self._context = context
+        self._store = context.store
+        self._journal = journal
+        self._lookup = lookup
+        self._attachments = attachments
+        self._events = events
+        journal.rule("create", Rule(recover=self._recover_create))
+        journal.rule("rm", Rule(recover=self._finish_rm, begun_means_gone=True, drop_unbegun=True))
+
+    # -- create -------------------------------------------------------------------------------
+
+    def create(
+        self, name: str, given: Given, *, by: JSON, deadline: Deadline, test: bool
+    ) -> Outcome:
+        """
+        Create a volume, or find the one that is as asked.
+
+        Raises VolumeExists, naming the difference, where the name is taken by another; NoSpace,
+        ToolMissing and BackendError from its controller.
+        """
+        while True:
+            found = self._lookup.settled(name, deadline, recover=not test)
+            if found is not None:
+                return self._same(found[1], given)
+            volume, warnings = self._wanted(name, given, by)
+            self._context.controller(volume).check(volume)
+            if not test:
+                held = self._journal.begin(
+                    name, "create", volume.to_json(), by, [KeyAbsent(keys.volume(name))]
+                )
+                if held is None:
+                    deadline.check(f"{name} changes faster than this call can create it; try again")
+                    continue
+                self._make(held, volume)
+            return Outcome(volume, True, warnings)
+
+    def _wanted(self, name: str, given: Given, by: JSON) -> tuple[Volume, tuple[str, ...]]:
+        """The record that the request would result in."""
+        wish = given.over(None)
+        shape = self._context.controllers.of_policy(wish.policy).normalise(wish)
+        volume = Volume(
+            name=name,
+            voltype=shape.voltype,
+            created_by=self._context.node,
+            created_at=now(),
+            policy=wish.policy,
+            fstype=shape.fstype,
+            mb_size=shape.mb_size,
+            auto_migrate=shape.auto_migrate,
+            shared=shape.shared,
+            options=shape.options,
+            labels=dict(given.labels or {}),
+            id=str(uuid.uuid4()),
+            node=self._context.node if shape.tied else "",
+        )
+        return volume, shape.warnings
+
+    def _same(self, volume: Volume, given: Given) -> Outcome:
+        """The existing volume, if all that was given would result in it."""
+        wish = given.over(volume)
+        if wish.policy != volume.policy:
+            raise _differs({"policy": (volume.policy, wish.policy)})
+        shape = self._context.controllers.of_policy(wish.policy).normalise(wish)
+        wanted = {
+            "policy": wish.policy,
+            "fstype": shape.fstype,
+            "mb_size": shape.mb_size,
+            "shared": shape.shared,
+            "auto_migrate": shape.auto_migrate,
+            "options": shape.options,
+            "labels": dict(given.labels or {}),
+        }
+        differences = {
+            WORDS[name]: (getattr(volume, name), wanted[name])
+            for name in given.named()
+            if getattr(volume, name) != wanted[name]
+        }
+        if differences:
+            raise _differs(differences)
+        return Outcome(volume, False, shape.warnings)
+
+    def _make(self, held: Held, volume: Volume) -> None:
+        controller = self._context.controller(volume)
+        try:
+            # What each node keeps for itself is made at its first mount there.
+            if not controller.node_local(volume):
+                held.step("create")
+                controller.create(held.work, volume)
+                held.step("copy")
+                controller.put_copy(volume, self._context.cluster)
+            key = keys.volume(volume.name)
+            made = self._events.success(volume.name, "create", held.record.by)
+            held.commit(lambda: ([KeyAbsent(key)], [Put(key, volume.to_json()), made]))
+        except Superseded:
+            raise
+        except BaseException as exc:
+            undo(held, lambda: controller.destroy(_ending(held), volume.id), exc)
+            raise
+
+    def _recover_create(self, held: Held) -> None:
+        volume = Volume.from_json(held.record.arguments)
+        held.undo()
+        self._context.controller(volume).destroy(held.work, volume.id)
+        failed = self._events.failure(
+            volume.name, "create", held.record.by, "its process ended before it was done"
+        )
+        held.commit(lambda: ([], [failed]))
+
+    # -- rm -----------------------------------------------------------------------------------
+
+    def rm(self, name: str, *, force: bool, by: JSON, deadline: Deadline, test: bool) -> Volume:
+        """
+        Remove a volume and its data.
+
+        force
+            Also where stopped containers refer to it; nothing else is overridden.
+
+        Returns the record that was. Raises NoSuchVolume, VolumeInUse.
+        """
+        while True:
+            found = self._lookup.settled(name, deadline, recover=not test)
+            if found is None:
+                raise NoSuchVolume(name)
+            entry, volume = found
+            if not test:
+                self._attachments.tidy(volume, deadline)
+            self._refuse_if_held(volume, force)
+            if test:
+                return volume
+            held = self._journal.begin(
+                name, "rm", volume.to_json(), by, self._free(entry, volume, force)
+            )
+            if held is not None:
+                self._remove(held)
+                return volume
+            deadline.check(f"{name} changes faster than this call can remove it; try again")
+
+    def _refuse_if_held(self, volume: Volume, force: bool) -> None:
+        """Say what holds the volume; nothing is removed from under it."""
+        name = volume.name
+        if volume.node and volume.node != self._context.node:
+            raise NotHere(f"{name} has its data on {volume.node}; remove it there")
+        if volume.protected:
+            raise VolumeInUse(f"Volume is protected: {name}; unprotect it first")
+        snapshots = [s["Name"] for s in self._store.values(keys.snapshots(name))]
+        if snapshots:
+            raise VolumeInUse(f"Volume has snapshots: {', '.join(snapshots)}")
+        boot_id = self._context.seen_boot_id()
+        refuse_if_attached(
+            [
+                a
+                for a in self._attachments.everywhere(name)
+                if a.node != self._context.node or a.boot_id == boot_id
+            ]
+        )
+        references = list(self._store.list(keys.references(name)))
+        if references and not force:
+            raise VolumeInUse(
+                f"Volume in use by {', '.join(r.key.rpartition('/')[2] for r in references)}; "
+                f"remove the containers that refer to it, or use force=True"
+            )
+        held = self._context.controller(volume).in_use().get(volume.id)
+        if held:
+            raise VolumeInUse(f"Volume in use by {held} although it is not attached; run doctor")
+
+    def _free(self, entry: Entry, volume: Volume, force: bool) -> list[Compare]:
+        compares: list[Compare] = [
+            KeyAtRevision(entry.key, entry.revision),
+            PrefixEmpty(keys.attachments(volume.name)),
+            PrefixEmpty(keys.snapshots(volume.name)),
+        ]
+        return compares if force else [*compares, PrefixEmpty(keys.references(volume.name))]
+
+    def _remove(self, held: Held) -> None:
+        """What has begun is finished, not undone: the next call goes on where this one fails."""
+        try:
+            self._finish_rm(held)
+        except LibstorageError as exc:
+            if not isinstance(exc, Superseded):
+                exc.add_note(f"The removal of {held.volume} goes on at the next call or doctor")
+            raise
+        finally:
+            held.let_go()
+
+    def _finish_rm(self, held: Held) -> None:
+        volume = Volume.from_json(held.record.arguments)
+        controller = self._context.controller(volume)
+        if not controller.node_local(volume):
+            held.step("copy")
+            controller.drop_copy(volume.id)
+            held.step("destroy")
+            controller.destroy(held.work, volume.id)
+        removed = self._events.success(volume.name, "rm", held.record.by)
+
+        def gone() -> tuple[Sequence[Compare], Sequence[Write]]:
+            data = list(self._store.list(keys.data(volume.name)))
+            while len(data) > BATCH:
+                held.step("purge")
+                held.checkpoint([], _doom(volume, data[:BATCH]))
+                data = data[BATCH:]
+            return [], [
+                Delete(keys.volume(volume.name)),
+                Delete(keys.access(volume.name)),
+                removed,
+                *_doom(volume, data),
+            ]
+
+        held.commit(gone)
+        self.purge()
+
+    def purge(self) -> list[str]:
+        """Delete this node's own data of volumes that were removed; returns their names."""
+        purged = []
+        for entry in self._store.list(keys.purge(self._context.node)):
+            id = entry.key.rpartition("/")[2]
+            controller = self._context.controllers.named(entry.value["voltype"])
+            controller.destroy(Work(), id)
+            self._store.transact([KeyAtRevision(entry.key, entry.revision)], [Delete(entry.key)])
+            purged.append(str(entry.value["volume"]))
+        return purged
+
+
+def _doom(volume: Volume, data: Sequence[Entry]) -> list[Write]:
+    """The nodes that hold data of a volume are to delete them, each its own."""
+    writes: list[Write] = []
+    for entry in data:
+        node = entry.key.rpartition("/")[2]
+        doomed = {"voltype": volume.voltype, "volume": volume.name}
+        writes += [Delete(entry.key), Put(keys.purge(node, volume.id), doomed)]
+    return writes
+
+
+def _ending(held: Held) -> Work:
+    """Time for an undo, also where the operation's own is used up."""
+    return Work(held.record.token, 60)
+
+
+def _differs(differences: Mapping[str, tuple[object, object]]) -> VolumeExists:
+    said = ", ".join(
+        f"{word} {_show(actual)}, asked {_show(asked)}"
+        for word, (actual, asked) in differences.items()
+    )
+    return VolumeExists(f"Volume exists with other options: {said}")
+
+
+def _show(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping):
+        return ",".join(f"{k}={v}" for k, v in sorted(value.items())) or "none"
+    return str(value) or "none"

@@ -1,0 +1,218 @@
+"""
+The records that the store holds, and the words they may contain.
+
+In JSON a record has the names that operators see (``MBSize``, ``CreatedBy``); in Python it is a
+frozen dataclass with the same names in snake case. Fields that a newer version has added are kept
+in ``extra``, so that an older one never drops them when it writes the record again.
+"""
+
+import re
+from dataclasses import MISSING, dataclass, field, fields
+from datetime import UTC, datetime
+from typing import Any, ClassVar, Self
+
+from .errors import InvalidInput
+
+JSON = dict[str, Any]
+
+NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
+NEVER = "0001-01-01T00:00:00Z"
+MB = 2**20
+
+POLICIES = ("distributed", "distributed-fs", "local", "ram", "secure")
+FSTYPES = ("ext2", "ext3", "ext4", "xfs", "btrfs", "raw")
+RAW = "raw"
+
+
+def now() -> str:
+    """The time as RFC 3339 in UTC, to the microsecond."""
+    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def check_name(name: object, what: str = "volume") -> str:
+    """Return ``name`` if it may name a volume; raise InvalidInput otherwise."""
+    if isinstance(name, str) and NAME.fullmatch(name):
+        return name
+    shown = repr(name) if len(repr(name)) <= 60 else f"{repr(name)[:57]}..."
+    raise InvalidInput(
+        f"Not a {what} name: {shown}; use 1 to 128 letters, digits, '_', '.' and '-', "
+        f"beginning with a letter or digit"
+    )
+
+
+def named(json_name: str, **default: Any) -> Any:
+    """A field whose name in JSON is not simply its own in camel case."""
+    return field(metadata={"json": json_name}, **default)
+
+
+Names = tuple[tuple[str, str], ...]
+_NAMES: dict[str, Names] = {}
+
+
+def _names(cls: "type[Record]") -> Names:
+    """The fields of a record class as (python name, JSON name)."""
+    if cls.__name__ not in _NAMES:
+        _NAMES[cls.__name__] = tuple(
+            (f.name, f.metadata.get("json") or "".join(w.capitalize() for w in f.name.split("_")))
+            for f in fields(cls)
+            if f.name != "extra"
+        )
+    return _NAMES[cls.__name__]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """The base of all records: to JSON and back."""
+
+    extra: JSON = field(default_factory=dict, repr=False)
+
+    def to_json(self) -> JSON:
+        data = {json_name: getattr(self, name) for name, json_name in _names(type(self))}
+        return {**data, **self.extra}
+
+    @classmethod
+    def from_json(cls, data: JSON) -> Self:
+        """Raises ValueError where a field without default is missing."""
+        rest = dict(data)
+        known = {name: rest.pop(json) for name, json in _names(cls) if json in rest}
+        missing = [
+            f.name
+            for f in fields(cls)
+            if f.name not in known and f.default is MISSING and f.default_factory is MISSING
+        ]
+        if missing:
+            raise ValueError(f"{cls.__name__} without {', '.join(missing)}")
+        return cls(**known, extra=rest)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Volume(Record):
+    """
+    A volume. ``mb_size`` is in MB of 2^20 bytes; ``revision`` is 1 at create, +1 per change.
+
+    ``node`` names the one node that holds the data, where there is one; ``id`` names the backend
+    object, and is never used again.
+    """
+
+    DERIVED: ClassVar[tuple[str, ...]] = (
+        "Mountpoint",
+        "Inuse",
+        "Containers",
+        "LastAccessTimestamp",
+        "Operation",
+    )
+
+    name: str
+    voltype: str
+    created_by: str
+    created_at: str
+    policy: str
+    fstype: str
+    mb_size: int = named("MBSize")
+    auto_migrate: bool
+    shared: bool
+    is_clone: bool = False
+    parent_snapshot: str = ""
+    qos_state: bool = named("QoSState", default=False)
+    qos_profile: str = named("QoSProfile", default="")
+    location: str = "near"
+    far_object: str = ""
+    options: dict[str, str] = field(default_factory=dict)
+    id: str
+    node: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
+    protected: bool = False
+    state: str = "ok"
+    revision: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class User(Record):
+    """One user of an attachment: ``count`` mounts by (engine, id) that were not taken back yet."""
+
+    engine: str
+    id: str
+    count: int = 1
+    container: str = ""
+    at: str
+
+    @property
+    def who(self) -> str:
+        """As an error or a list shows it: the container where it is known."""
+        return self.container or f"{self.engine}:{self.id}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attachment(Record):
+    """
+    A volume made present on one node.
+
+    ``status`` is attaching, attached or detaching; ``owner``, ``token`` and ``process`` name who
+    attaches or detaches, and are empty in between. ``leaving`` is the user whose going began the detach.
+    """
+
+    volume: str
+    node: str
+    id: str
+    status: str
+    boot_id: str
+    mountpoint: str
+    device: str = ""
+    mode: str = "rw"
+    client: str = ""
+    owner: str = ""
+    token: str = ""
+    process: JSON = field(default_factory=dict)
+    users: tuple[User, ...] = ()
+    leaving: JSON = field(default_factory=dict)
+
+    def to_json(self) -> JSON:
+        return {**super().to_json(), "Users": [user.to_json() for user in self.users]}
+
+    @classmethod
+    def from_json(cls, data: JSON) -> Self:
+        users = tuple(User.from_json(user) for user in data.get("Users", ()))
+        return super().from_json({**data, "Users": users})
+
+    def user(self, engine: str, id: str) -> User | None:
+        return next((u for u in self.users if (u.engine, u.id) == (engine, id)), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation(Record):
+    """
+    The one change in progress on a volume's data or existence.
+
+    ``step`` is the last backend step that was about to be made ("" before the first); ``seconds``
+    is the time that the owner has from ``started``; ``process`` is the owner's, kept here because
+    the owner's own key goes when its lease does.
+    """
+
+    volume: str
+    verb: str
+    arguments: JSON
+    owner: str
+    token: str
+    process: JSON
+    node: str
+    step: str = ""
+    undoing: bool = False
+    started: str
+    seconds: float
+    by: JSON = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event(Record):
+    """What happened to a volume; ``text`` is the line that operators read."""
+
+    id: str
+    time: str
+    node: str
+    volume: str
+    subject: str
+    verb: str
+    success: bool
+    text: str
+    by: JSON = field(default_factory=dict)
+    data: JSON = field(default_factory=dict)

@@ -1,0 +1,17 @@
+"""The cluster's one truth: keys, values, transactions. No meaning."""
+
+from ..config import Config
+from ..errors import ConfigInvalid
+from .contract import Describe, Store
+
+
+def open_store(config: Config, describe: Describe) -> Store:
+    """The store that the configuration names; nothing is opened before its first use."""
+    kind = config.store.get("kind")
+    if kind != "embedded":
+        raise ConfigInvalid(f"dsvolume:store:kind must be embedded, not {kind!r}")
+    from .embedded import EmbeddedStore  # noqa: PLC0415 - only the store in use is loaded
+
+    return EmbeddedStore(
+        config.root / "store" / "libstorage.db", describe=describe, lease=config.lease
+    )

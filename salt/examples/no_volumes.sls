@@ -1,0 +1,11 @@
+# Takes away what examples.volumes declares.
+
+example-ext4 is not mounted:
+  dsvolume.unmounted:
+    - name: example-ext4
+
+{% for name in ["example-local", "example-ext4", "example-ram", "example-secure"] %}
+no {{ name }}:
+  dsvolume.absent:
+    - name: {{ name }}
+{% endfor %}

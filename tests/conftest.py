@@ -1,0 +1,22 @@
+"""What all layers share."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from lab.site import Site
+
+settings.register_profile("lab", deadline=None)
+settings.load_profile("lab")
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """A root of its own with managers and processes; all of it is gone after the test."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting needs root")
+    with Site(tmp_path / "site") as made:
+        yield made

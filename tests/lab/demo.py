@@ -1,0 +1,546 @@
+"""
+The story of the first five minutes, told by real salt-call processes and checked line by line.
+
+`make demo` runs it. It has a configuration and a state of its own below build/ (the operator's
+.state is never touched), shows every command as it would be typed, with its answer, and ends with
+exit status 0 only if everything was as expected and nothing is left on the host.
+"""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+SALT_CALL = ROOT / ".venv/bin/salt-call"
+LIMIT = 90.0  # seconds that one command may take
+HELP = 12  # lines of a refused call's answer that are shown: Salt may add the function's help
+
+COLOUR = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+BOLD, DIM, RED, GREEN = ("1", "2", "31", "32")
+
+
+def paint(text: str, style: str) -> str:
+    return f"\x1b[{style}m{text}\x1b[0m" if COLOUR else text
+
+
+def say(text: str = "") -> None:
+    print(text, flush=True)
+
+
+class Unexpected(Exception):
+    """Something was not as the story says."""
+
+
+def expect(holds: object, what: str) -> None:
+    """Show a check that holds; raise Unexpected for one that does not."""
+    if not holds:
+        raise Unexpected(what)
+    say(paint(f"  ok: {what}", GREEN))
+
+
+class Answer:
+    """What a command said, and checks on it that show themselves."""
+
+    def __init__(self, command: str, status: int, out: str, err: str) -> None:
+        self.command = command
+        self.status = status
+        self.text = out + err
+        self._out = out
+
+    def exits(self, status: int) -> "Answer":
+        if self.status != status:
+            raise Unexpected(f"{self.command}: exit status {status}, not {self.status}")
+        return self
+
+    def says(self, *texts: str) -> "Answer":
+        for text in texts:
+            if text not in self.text:
+                raise Unexpected(f"{self.command}: an answer with {text!r}")
+            say(paint(f"  ok: says {text!r}", GREEN))
+        return self
+
+    def has(self, **fields: Any) -> "Answer":
+        """Fields of the JSON answer (of the only one, where it is a list)."""
+        answer = self.data()
+        record = answer[0] if isinstance(answer, list) and len(answer) == 1 else answer
+        if not isinstance(record, dict):
+            raise Unexpected(f"{self.command}: one record, not {answer!r}")
+        for field, value in fields.items():
+            if record.get(field) != value:
+                was = record.get(field)
+                raise Unexpected(f"{self.command}: {field} is {value!r}, not {was!r}")
+        shown = ", ".join(f"{field} {json.dumps(value)}" for field, value in fields.items())
+        say(paint(f"  ok: {shown}", GREEN))
+        return self
+
+    def data(self) -> Any:
+        try:
+            return json.loads(self._out)["local"]
+        except (ValueError, KeyError, TypeError):
+            raise Unexpected(f"{self.command}: a JSON answer") from None
+
+
+class Host:
+    """Commands on this host, with the demo's own configuration; and what they may leave behind."""
+
+    def __init__(self) -> None:
+        (ROOT / "build").mkdir(exist_ok=True)
+        self.root = Path(tempfile.mkdtemp(prefix="demo-", dir=ROOT / "build"))
+        self.state = self.root / "dsvolume"
+        self.mounts = self.state / "mounts"
+        self.saltfile = self.root / "Saltfile"
+        self.environment = {**os.environ, "SALT_SALTFILE": str(self.saltfile), "LC_ALL": "C.UTF-8"}
+
+    def configure(self) -> None:
+        """etc/minion with another state directory; nothing else differs."""
+        text = (ROOT / "etc/minion").read_text()
+        own = str(self.root.relative_to(ROOT))
+        # Named, so that not even /etc/dsvolume/config.yaml leads anywhere else.
+        places = f"dsvolume:\n  run_dir: {own}/dsvolume/run\n  mount_root: {own}/dsvolume/mounts\n"
+        derived = text.replace(".state", own).replace("dsvolume:\n", places, 1)
+        if derived.count(own) < 4:
+            raise Unexpected("etc/minion keeps its state below .state")
+        (self.root / "etc").mkdir()
+        (self.root / "etc/minion").write_text(derived)
+        self.saltfile.write_text(f"salt-call:\n  local: True\n  config_dir: {self.root}/etc\n")
+
+    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+        """Start salt-call in the repository root, as an operator in the checkout would."""
+        say(paint(f"$ salt-call --local {shlex.join(arguments)}", BOLD))
+        return subprocess.Popen(
+            [str(SALT_CALL), "--local", *arguments],
+            cwd=ROOT,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def salt(self, *arguments: str, status: int = 0) -> Answer:
+        """Run salt-call, show what it answers and check its exit status."""
+        process = self.start(*arguments)
+        try:
+            out, err = process.communicate(timeout=LIMIT)
+        except subprocess.TimeoutExpired:
+            raise Unexpected(f"{arguments[0]} ends within {LIMIT:.0f} s") from None
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
+        lines = [line for line in [*err.splitlines(), *out.splitlines()] if line.strip()]
+        if status and len(lines) > HELP:
+            lines = [*lines[:HELP], f"... and {len(lines) - HELP} more lines of help"]
+        for line in lines:
+            say(line)
+        answer = Answer(" ".join(arguments), process.returncode, out, err)
+        return answer.exits(status)
+
+    def shell(self, command: str) -> Answer:
+        """Run a plain command, as an application or a container would."""
+        say(paint(f"$ {command}", BOLD))
+        done = subprocess.run(
+            command, shell=True, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT
+        )
+        for line in (done.stdout + done.stderr).splitlines():
+            say(line)
+        return Answer(command, done.returncode, done.stdout, done.stderr).exits(0)
+
+    # -- what there is on the host because of the demo
+
+    def mounted(self) -> list[str]:
+        """Mount points below the demo's directory, the innermost first."""
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+            points = [line.split(" ")[4] for line in file]
+        return [point for point in reversed(points) if Path(point).is_relative_to(self.root)]
+
+    def loops(self) -> list[str]:
+        """Loop devices on files of the demo."""
+        found = []
+        for file in Path("/sys/block").glob("loop*/loop/backing_file"):
+            with suppress(OSError):  # freed just now
+                if str(self.root) in file.read_text():
+                    found.append(f"/dev/{file.parts[3]}")
+        return found
+
+    def processes(self) -> Iterator[tuple[int, str]]:
+        """Processes that name the demo's directory: commands that a killed salt-call had begun."""
+        for folder in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                command = (folder / "cmdline").read_bytes().split(b"\0")
+                if int(folder.name) != os.getpid() and str(self.root).encode() in b" ".join(
+                    command
+                ):
+                    yield int(folder.name), command[0].decode(errors="replace")
+
+    def files(self) -> list[str]:
+        """Files of volumes in the demo's state; the store and the boot id are nobody's data."""
+        kept = ("store", "run")
+        return sorted(
+            str(path.relative_to(self.state))
+            for path in self.state.rglob("*")
+            if path.relative_to(self.state).parts[0] not in kept
+            and not (path.is_dir() and path.parent == self.state)
+        )
+
+    def clear(self) -> list[str]:
+        """Take all of the demo from the host, also after a failure; says what would not go."""
+        for pid, _ in list(self.processes()):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        until = time.monotonic() + 10
+        while any(self.processes()) and time.monotonic() < until:
+            time.sleep(0.05)
+        for point in self.mounted():
+            _quietly("umount", point)
+        for device in self.loops():
+            _quietly("losetup", "--detach", device)
+        if self.mounts.is_dir():  # a bare mount point is immutable
+            _quietly("chattr", "-R", "-i", str(self.mounts))
+        if not self.mounted():
+            shutil.rmtree(self.root, ignore_errors=True)
+        return [
+            *(f"the mount {point}" for point in self.mounted()),
+            *(f"the loop device {device}" for device in self.loops()),
+            *(f"the process {pid} ({name})" for pid, name in self.processes()),
+            *([f"the directory {self.root}"] if self.root.exists() else []),
+        ]
+
+
+def _quietly(*command: str) -> None:
+    subprocess.run(command, capture_output=True, check=False, timeout=LIMIT)
+
+
+# -- the story, chapter by chapter
+
+
+def look(host: Host) -> None:
+    """Nothing is there yet. Reading makes nothing, so there is not even a store."""
+    answer = host.salt("dsvolume.version", "--out=json")
+    versions = answer.data()
+    answer.has(store="embedded", libstorage=versions.get("dsvolume"))
+    table(host.salt("dsvolume.ls"), {})
+    expect(not host.state.exists(), "no state directory was made")
+
+
+def create(host: Host) -> None:
+    """One volume of each policy that a single host serves. Pillar says which controller has it."""
+    host.salt("dsvolume.create", "demolocal1", "policy=local", "--out=json").has(
+        Voltype="ds-local", Fstype="", MBSize=0, Shared=True
+    )
+    create_one(host, "demovol1", "policy=local", "fstype=ext4", "size=100")
+    create_one(host, "newvolume", "policy=local", "fstype=xfs")
+    create_one(host, "demoraw", "policy=local", "fstype=raw", "size=10")
+    create_one(host, "demoram", "policy=ram")
+    create_one(host, "demosecure", "policy=secure")
+    table(
+        host.salt("dsvolume.ls"),
+        {
+            "demolocal1": "ds-local/ local 0 true -",
+            "demoram": "ds-ram/tmpfs ram 100 true -",
+            "demoraw": "ds-local/raw local 10 true -",
+            "demosecure": "ds-ram/tmpfs secure 100 false -",
+            "demovol1": "ds-local/ext4 local 100 true -",
+            "newvolume": "ds-local/xfs local 100 true -",
+        },
+    )
+    host.salt("dsvolume.info", "demosecure", "--out=json").has(
+        Name="demosecure",
+        Voltype="ds-ram",
+        Policy="secure",
+        Fstype="tmpfs",
+        MBSize=100,
+        Shared=False,
+        Mountpoint="",
+        Inuse=None,
+        Containers=None,
+        QoSState=False,
+    )
+
+
+def create_one(host: Host, name: str, *options: str) -> None:
+    """The record on one line: all six have the same fields."""
+    wanted = dict(option.split("=") for option in options)
+    fields: dict[str, Any] = {"Name": name, "Policy": wanted["policy"], "State": "ok"}
+    fields["MBSize"] = int(wanted.get("size", 100))
+    if "fstype" in wanted:
+        fields["Fstype"] = wanted["fstype"]
+    host.salt("dsvolume.create", name, *options, "--out=json", "--out-indent=-1").has(**fields)
+
+
+def table(answer: Answer, rows: dict[str, str]) -> None:
+    """The volumes' table: its header, and for each volume what follows name and creator."""
+    lines = answer.text.splitlines()
+    head = "NAME Created Type/Fs Policy Size(MB) Shared Inuse Path"
+    expect(lines and lines[0].split() == head.split(), "the table has the known columns")
+    found = {line.split()[0]: line.split()[2:] for line in lines[1:]}
+    expect(sorted(found) == sorted(rows), f"it lists {', '.join(rows) or 'nothing'}")
+    for name, row in rows.items():
+        if found[name] != row.split():
+            raise Unexpected(f"the row of {name} ends with {row!r}, not {' '.join(found[name])!r}")
+
+
+def use(host: Host) -> None:
+    """A volume is mounted for a user (in the end a container); its files are plain files."""
+    point = host.mounts / "demovol1"
+    host.salt("dsvolume.mount", "demovol1", "--out=json").has(Mountpoint=str(point), Changed=True)
+    shown = point.relative_to(ROOT)
+    host.shell(f"cp /etc/hosts /etc/hostname {shown}/")
+    host.shell(f"dd if=/dev/urandom of={shown}/data bs=1M count=8 conv=fsync status=none")
+    host.shell(f"cmp /etc/hosts {shown}/hosts")
+    usage(host.salt("dsvolume.usage", "demovol1", "--out=json"), files=False)
+    usage(host.salt("dsvolume.usage", "demovol1", "summary=False", "--out=json"), files=True)
+
+
+def usage(answer: Answer, *, files: bool) -> None:
+    """Directories always, files where asked, the whole last; 8 MB were written."""
+    answer.has(Name="demovol1", Size="100M", Err="")
+    entries = answer.data()[0]["Usage"]
+    names = [Path(entry["file"]).name for entry in entries]
+    expect("lost+found" in names and ("data" in names) == files, "it lists what was asked")
+    total = entries[-1]
+    megabytes = re.fullmatch(r"(8|8\.\d|9)M", total["size"])
+    expect(total["file"] == "total" and megabytes, f"the total is about 8 MB: {total['size']}")
+
+
+def share(host: Host) -> None:
+    """Users are counted by id. A volume in use is not removed; the last one out unmounts it."""
+    node = host.salt("dsvolume.mount", "demovol1", "id=backup", "--out=json").has(Changed=True)
+    users = node.data()["Containers"]
+    expect(
+        [user.split("@")[0] for user in users] == ["salt:salt", "salt:backup"], "two users have it"
+    )
+    host.salt("dsvolume.rm", "demovol1", status=1).says(f"Volume in use by {', '.join(users)}")
+    host.salt("dsvolume.unmount", "demovol1", "--out=json").has(
+        Containers=users[1:], Mountpoint=str(host.mounts / "demovol1")
+    )
+    host.salt("dsvolume.unmount", "demovol1", "id=backup", "--out=json").has(
+        Containers=[], Mountpoint=""
+    )
+    expect(not host.mounted() and not host.loops(), "no mount and no loop device is left")
+    say("Its usage can still be asked; the image is looked at read-only:")
+    usage(host.salt("dsvolume.usage", "demovol1", "--out=json"), files=False)
+
+
+def ask_again(host: Host) -> None:
+    """The same request finds the same volume; another one is refused, and says why."""
+    was = host.salt("dsvolume.info", "demovol1", "--out=json").has(Revision=1).data()[0]
+    same = ("demovol1", "policy=local", "fstype=ext4", "size=100")
+    again = host.salt("dsvolume.create", *same, "--out=json", "--out-indent=-1").data()
+    expect(again == {key: was[key] for key in again}, "the answer is the record that was there")
+    host.salt(
+        "dsvolume.create", "demovol1", "policy=local", "fstype=ext4", "size=200", status=1
+    ).says("Volume exists with other options: size 100, asked 200")
+    host.salt("dsvolume.create", "../demo", "policy=local", status=1).says(
+        "Not a volume name: '../demo'"
+    )
+    host.salt("dsvolume.create", "demobig", "policy=local", "fstype=xfs", "size=8", status=1).says(
+        "xfs needs at least 16 MB, asked 8"
+    )
+    host.salt("dsvolume.create", "demofar", "policy=distributed", status=1).says(
+        "Policy distributed is served by no controller on this node"
+    )
+
+
+def secret(host: Host) -> None:
+    """A secure volume is memory for one user, and gone with him."""
+    marker = f"marker-{os.urandom(8).hex()}"
+    point = (host.mounts / "demosecure").relative_to(ROOT)
+    host.salt("dsvolume.mount", "demosecure", "--out=json").has(Changed=True)
+    host.salt("dsvolume.mount", "demosecure", "id=second", status=1).says(
+        "Volume in use by salt:salt@"
+    )
+    host.shell(f"echo {marker} > {point}/secret")
+    host.shell(f"findmnt -n -o FSTYPE,OPTIONS {point}").says("tmpfs", "noexec", "nosuid", "nodev")
+    host.salt("dsvolume.unmount", "demosecure", "--out=json").has(Mountpoint="")
+    found = subprocess.run(
+        ["grep", "-r", "-l", marker, str(host.root)], capture_output=True, text=True, check=False
+    )
+    expect(not found.stdout, "what was written is in no file below the state directory")
+    host.salt("dsvolume.mount", "demosecure", "--out=json").has(Changed=True)
+    expect(not list((ROOT / point).iterdir()), "mounted again, it is empty")
+    host.salt("dsvolume.unmount", "demosecure", "--out=json").has(Mountpoint="")
+
+
+def kill(host: Host) -> None:
+    """A salt-call is killed (kill -9) while mkfs runs. What it began is undone by the doctor."""
+    left: list[dict[str, Any]] = []
+    for attempt in range(1, 6):
+        _kill_a_create(host)
+        left = host.salt("dsvolume.operations", "--out=json", "--out-indent=-1").data()
+        if left:
+            break
+        say(f"The create was faster than the kill (try {attempt}); once more:")
+        host.salt("dsvolume.rm", "demokilled", "--out=quiet")
+    expect(left, "the operation is left")
+    expect(
+        left[0]["Volume"] == "demokilled" and left[0]["Verb"] == "create" and not left[0]["Alive"],
+        "it is known as a create of demokilled that nobody works on",
+    )
+    host.salt("dsvolume.ls", "filter=name=demokilled")
+    doctor(host, "operation", None)
+    doctor(host, "operation", True, "fix=True")
+    expect(host.salt("dsvolume.doctor", "--out=json").data() == [], "nothing disagrees any more")
+    expect(not any(host.processes()), "the killed one's mkfs is gone too")
+    host.salt("dsvolume.info", "demokilled", status=1).says("No such volume: demokilled")
+
+
+def _kill_a_create(host: Host) -> None:
+    options = ("policy=local", "fstype=ext4", "size=20000")
+    process = host.start("dsvolume.create", "demokilled", *options)
+    mkfs = None
+    while process.poll() is None and mkfs is None:
+        mkfs = next((pid for pid, name in host.processes() if name.startswith("mkfs.")), None)
+    if process.poll() is None:
+        say(paint(f"$ kill -9 {process.pid}", BOLD))
+        process.kill()
+    process.communicate(timeout=LIMIT)
+
+
+def doctor(host: Host, kind: str, fixed: bool | None, *arguments: str) -> None:
+    """One finding of the kind, mended or not."""
+    findings = host.salt("dsvolume.doctor", *arguments, "--out=json").data()
+    found = [finding for finding in findings if finding["Kind"] == kind]
+    says = f"The create of demokilled was left at step {'create'}"
+    expect(len(found) == 1 and found[0]["Says"].startswith(says), "the doctor names it")
+    expect(all(f["Fixed"] is fixed for f in findings), f"Fixed is {json.dumps(fixed)}")
+
+
+def states(host: Host) -> None:
+    """The same as states: foretold by test=True, made, and then nothing more to do."""
+    apply = ("state.apply", "examples.volumes", "--state-output=terse")
+    host.salt(*apply, "test=True").says("unchanged=5, changed=5", "Failed:    0")
+    host.salt("dsvolume.ls", "filter=name=example-*")
+    expect(not list(host.mounts.glob("example-*")), "the test has written nothing")
+    host.salt(*apply).says("Succeeded: 5 (changed=5)", "Failed:    0")
+    table(
+        host.salt("dsvolume.ls", "filter=label=purpose=example"),
+        {"example-ext4": f"ds-local/ext4 local 100 true {_node(host)} {host.mounts}/example-ext4"},
+    )
+    again = host.salt(*apply).says("Succeeded: 5\n", "Failed:    0")
+    expect("changed=" not in again.text, "a second run changes nothing")
+    host.salt("state.apply", "examples.no_volumes", "--state-output=terse").says(
+        "Succeeded: 5 (changed=5)", "Failed:    0"
+    )
+
+
+def _node(host: Host) -> str:
+    """This minion's id, as every record tells it."""
+    process = subprocess.run(
+        [str(SALT_CALL), "--local", "config.get", "id", "--out=json"],
+        cwd=ROOT,
+        env=host.environment,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=True,
+    )
+    return str(json.loads(process.stdout)["local"])
+
+
+def tell(host: Host) -> None:
+    """What happened is kept for a week: who, what, and why not."""
+    answer = host.salt("dsvolume.events", "filter=volume=demo*").says(
+        "demovol1: (from libstorage) Volume create success",
+        "demovol1: (from libstorage) Mount success",
+        "demovol1: (from libstorage) Unmount[demovol1] success",
+        "demovol1: (from libstorage) Volume create failed Volume exists with other options",
+        "demokilled: (from libstorage) Volume create failed its process ended",
+    )
+    line = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z \S+: \(from libstorage\) .*"
+    lines = answer.text.splitlines()
+    expect(all(re.fullmatch(line, text) for text in lines), "each is one line, the time first")
+    expect(lines == sorted(lines), "in order of time")
+
+
+def remove(host: Host) -> None:
+    """Everything goes, with its data; this host is as it was."""
+    for name in ("demolocal1", "demovol1", "newvolume", "demoraw", "demoram", "demosecure"):
+        host.salt("dsvolume.rm", name, "--out=json", "--out-indent=-1").has(Name=name)
+    table(host.salt("dsvolume.ls"), {})
+    expect(host.salt("dsvolume.doctor", "--out=json").data() == [], "the doctor has nothing to say")
+    expect(not host.mounted() and not host.loops(), "no mount and no loop device is left")
+    left = host.files()
+    expect(not left, f"no file of a volume is left{': ' + ', '.join(left) if left else ''}")
+
+
+STORY: tuple[tuple[str, Callable[[Host], None]], ...] = (
+    ("An empty host", look),
+    ("Volumes of every policy", create),
+    ("Files", use),
+    ("Several users", share),
+    ("The same again, and another", ask_again),
+    ("Secure", secret),
+    ("Killed in the middle", kill),
+    ("States", states),
+    ("Events", tell),
+    ("Clean up", remove),
+)
+
+
+def tell_story(host: Host) -> None:
+    host.configure()
+    own = host.root.relative_to(ROOT)
+    say(f"State of this demo: {own}, a directory of its own; the checkout's .state is not touched.")
+    say(
+        f"Its configuration: {own}/etc/minion (SALT_SALTFILE={own}/Saltfile), made from etc/minion."
+    )
+    for number, (title, chapter) in enumerate(STORY, 1):
+        say()
+        say(paint(f"{number}. {title}", BOLD))
+        say(f"   {chapter.__doc__}")
+        chapter(host)
+
+
+def interrupted(signal_number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def main() -> int:
+    if os.geteuid() != 0:
+        print("The demo mounts filesystems: run it as root.", file=sys.stderr)
+        return 1
+    if not SALT_CALL.exists():
+        print("There is no .venv yet: run make demo, which makes it.", file=sys.stderr)
+        return 1
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, interrupted)
+    begun = time.monotonic()
+    host = Host()
+    failure = ""
+    try:
+        tell_story(host)
+    except Unexpected as exc:
+        failure = f"expected: {exc}"
+    except KeyboardInterrupt:
+        failure = "interrupted"
+    except Exception as exc:
+        failure = f"{type(exc).__name__}: {exc}"
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        left = host.clear()
+    say()
+    if left:
+        failure = "; ".join([*filter(None, [failure]), f"left behind: {', '.join(left)}"])
+    took = f"{time.monotonic() - begun:.0f} s"
+    if failure:
+        say(paint(f"The demo failed after {took}: {failure}", RED))
+        return 1
+    say(paint(f"All as expected, nothing left behind. {took}.", GREEN))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

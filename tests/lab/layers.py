@@ -1,0 +1,74 @@
+"""Runs the test layers in order, one pytest each, and says how long each took against its budget.
+
+    layers.py [LAYER...] [-- PYTEST_ARGUMENT...]
+
+A layer without test files is passed over. Under CI=true a skipped test is a failure: there, every
+component has to be present. Exit status 0 only if tests ran and none failed.
+"""
+
+import os
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+BUDGETS = {"unit": 2, "functional": 8, "integration": 8, "system": 12}  # minutes
+NO_TESTS_RAN = 5  # pytest's exit status when arguments such as -k leave none
+
+
+def run(layer: str, arguments: list[str]) -> dict[str, int]:
+    """Runs one layer; returns how many tests passed, failed and were skipped."""
+    report = ROOT / "build" / f"tests-{layer}.xml"
+    report.parent.mkdir(exist_ok=True)
+    report.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "pytest", f"tests/{layer}", f"--junit-xml={report}"]
+    status = subprocess.run([*command, *arguments], cwd=ROOT, check=False).returncode
+    try:
+        suites = list(ET.parse(report).iter("testsuite"))
+    except (OSError, ET.ParseError):  # pytest itself broke off
+        suites = []
+
+    def total(*kinds: str) -> int:
+        return sum(int(suite.get(kind, 0)) for suite in suites for kind in kinds)
+
+    failed, skipped = total("failures", "errors"), total("skipped")
+    passed = max(total("tests") - failed - skipped, 0)
+    if status not in (0, NO_TESTS_RAN) and not failed:
+        failed = 1
+    return {"passed": passed, "failed": failed, "skipped": skipped}
+
+
+def main(arguments: list[str]) -> int:
+    cut = arguments.index("--") if "--" in arguments else len(arguments)
+    layers, rest = arguments[:cut] or list(BUDGETS), arguments[cut + 1 :]
+    unknown = [layer for layer in layers if layer not in BUDGETS]
+    if unknown:
+        print(f"no such layer: {', '.join(unknown)}; there are {', '.join(BUDGETS)}")
+        return 2
+    sums = {"passed": 0, "failed": 0, "skipped": 0}
+    times = []
+    for layer in layers:
+        if not any((ROOT / "tests" / layer).rglob("test_*.py")):
+            continue
+        print(f"\n== {layer}", flush=True)
+        start = time.monotonic()
+        for kind, count in run(layer, rest).items():
+            sums[kind] += count
+        took, budget = time.monotonic() - start, BUDGETS[layer] * 60
+        over = "  OVER BUDGET" if took > budget else ""
+        times.append(f"{layer} {took:.1f} s of {budget} s budget{over}")
+        print(times[-1], flush=True)
+    print("\n== " + ("\n   ".join(times) or "no layer has tests"))
+    strict = os.environ.get("CI") == "true" and sums["skipped"] > 0
+    if strict:
+        print("tests were skipped, and under CI=true that is a failure: their reasons stand above")
+    if not sums["skipped"]:
+        del sums["skipped"]
+    print(", ".join(f"{count} {kind}" for kind, count in sums.items()))
+    return 1 if sums["failed"] or strict or not sums["passed"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

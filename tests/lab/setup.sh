@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# Brings a Debian 12 or 13 machine to where everything in this repository runs: the system packages that are
+# missing, and .venv with the locked requirements. A second run finds nothing to do and needs no network.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin" DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
+
+# Salt and one of its dependencies come as source: they are built with python3-dev and gcc
+PACKAGES=(python3-venv python3-dev gcc e2fsprogs xfsprogs btrfs-progs util-linux mount procps)
+PYTHON=/usr/bin/python3 # the system's, which can use what Debian packages for it
+LOG=build/setup.log
+STAMP=.venv/set-up
+APT=(apt-get -y -o DPkg::Lock::Timeout=300)
+
+missing() { # the packages that are not installed
+    local installed
+    installed=$(dpkg-query --show --showformat '${db:Status-Status} ${Package}\n' "${PACKAGES[@]}" \
+        2>/dev/null | sed -n 's/^installed //p') || true
+    printf '%s\n' "${PACKAGES[@]}" | grep -vxF "$installed" || true
+}
+wanted() { # what the environment depends on: the lock, the interpreter, the place
+    { cat requirements.lock && "$PYTHON" --version && pwd; } | sha256sum
+}
+step() { # step TITLE COMMAND...: one line with its duration, the end of the log when it fails
+    local title=$1 start=$SECONDS
+    shift
+    printf '[%d/4] %s ... ' $((number += 1)) "$title"
+    if "$@" >>"$LOG" 2>&1 </dev/null 9>&-; then
+        echo "$((SECONDS - start)) s"
+    else
+        echo "failed. The end of $PWD/$LOG:"
+        tail -n 15 "$LOG" | cut -c -300
+        exit 1
+    fi
+}
+update() { "${APT[@]}" update || { sleep 5 && "${APT[@]}" update; }; }
+packages() { update && "${APT[@]}" install --no-install-recommends "${need[@]}"; }
+environment() { "$PYTHON" -m venv --clear .venv; }
+requirements() { # the lock is complete: nothing to resolve, only to check
+    .venv/bin/pip install --no-deps --progress-bar off --requirement requirements.lock && .venv/bin/pip check
+}
+works() { .venv/bin/salt-call --version && wanted >"$STAMP"; }
+
+mkdir -p build
+exec 9>build/setup.lock && flock 9 # two at once: the second waits, and finds it done
+number=0
+mapfile -t need < <(missing)
+if [[ ${#need[@]} -eq 0 && -x .venv/bin/python && "$(cat $STAMP 2>/dev/null)" == "$(wanted)" ]]; then
+    exit 0
+fi
+: >"$LOG"
+if [[ ${#need[@]} -eq 0 ]]; then
+    step "System packages: all there" true
+elif [[ $EUID -ne 0 ]]; then
+    echo "System packages are missing. Run this as root, or first: apt-get install ${need[*]}" >&2
+    exit 1
+else
+    step "System packages: ${need[*]}" packages
+fi
+step "Python environment .venv" environment
+step "Python packages (a minute or two the first time)" requirements
+step "Salt answers" works

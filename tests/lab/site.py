@@ -1,0 +1,271 @@
+"""
+A place to test in: one temporary root with everything that libstorage keeps on a host.
+
+    with Site(folder) as site:
+        manager = site.manager()
+        manager.create("db", Given(policy="local"))
+        assert_clean(site)
+
+Whatever a test leaves behind is taken from the host at the end: processes, mounts, loop devices.
+"""
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Self
+
+import libstorage
+from libstorage.config import Config, load
+from libstorage.errors import LibstorageError
+from libstorage.host import files, loops, mounts
+from libstorage.manager import VolumeManager
+from libstorage.store import open_store
+from libstorage.store.contract import Store
+
+NODE = "node1"
+LEASE = 1.0
+
+PREAMBLE = """
+import json, os, sys, time
+from libstorage.config import load
+from libstorage.manager import Given, Request, VolumeManager
+node, settings, *arguments = map(json.loads, sys.argv[1:])
+manager = VolumeManager(load(node, settings))
+"""
+
+Values = dict[str, dict[str, Any]]
+
+
+class Site:
+    """
+    A root, the managers on it, and the processes that use it.
+
+    Several nodes share the root, hence the store and the backends; each but the first has a
+    mount root and a boot id of its own.
+    """
+
+    def __init__(self, root: Path, **settings: Any) -> None:
+        self.root = root.resolve()
+        self._settings = settings
+        self._managers: list[VolumeManager] = []
+        self._processes: list[subprocess.Popen[str]] = []
+        self._looking: Store | None = None
+
+    def __enter__(self) -> Self:
+        self.root.mkdir(parents=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- configuration and managers
+
+    def settings(self, node: str = NODE, **over: Any) -> dict[str, Any]:
+        """The settings of a node, as a door would read them."""
+        own: dict[str, Any] = {}
+        if node != NODE:
+            own = {
+                "mount_root": str(self.root / f"mounts-{node}"),
+                "run_dir": str(self.root / f"run-{node}"),
+            }
+        return {
+            "root": str(self.root),
+            "mount_namespace": "own",
+            "lease": LEASE,
+            "timeout": 20,
+            **own,
+            **self._settings,
+            **over,
+        }
+
+    def configured(self, node: str = NODE, **over: Any) -> Config:
+        """A node's checked configuration."""
+        return load(node, self.settings(node, **over))
+
+    @property
+    def config(self) -> Config:
+        """The first node's configuration."""
+        return self.configured()
+
+    def manager(self, node: str = NODE, **over: Any) -> VolumeManager:
+        """A new manager, as a process of its own would make it; closed in the end."""
+        manager = VolumeManager(self.configured(node, **over))
+        self._managers.append(manager)
+        return manager
+
+    def python(
+        self, code: str, *arguments: Any, node: str = NODE, **over: Any
+    ) -> "subprocess.Popen[str]":
+        """
+        Start a Python process that has ``manager``, ``Given``, ``Request`` and ``arguments``.
+
+        It runs in a session of its own, so that the commands that it starts end with the site.
+        """
+        texts = [json.dumps(value) for value in (node, self.settings(node, **over), *arguments)]
+        process = subprocess.Popen(
+            [sys.executable, "-c", PREAMBLE + code, *texts],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            env=os.environ | {"PYTHONPATH": str(Path(libstorage.__file__).parent.parent)},
+        )
+        return self.ends(process)
+
+    def ends(self, process: "subprocess.Popen[str]") -> "subprocess.Popen[str]":
+        """Let a process (and its session, where it leads one) end with the site at the latest."""
+        self._processes.append(process)
+        return process
+
+    # -- what is there
+
+    @property
+    def store(self) -> Store:
+        """The store, to look into and to write what a test needs there."""
+        if self._looking is None:
+            self._looking = open_store(self.config, lambda: {"node": "looker"})
+        return self._looking
+
+    def values(self, prefix: str = "") -> Values:
+        """All keys below a prefix and their values; owners come and go and are left out."""
+        entries = self.store.list(prefix)
+        return {e.key: e.value for e in entries if not e.key.startswith("owners/")}
+
+    def mounted(self) -> list[Path]:
+        """What is mounted below the root, in the order in which it was mounted."""
+        return [m.path for m in mounts.table() if m.path.is_relative_to(self.root)]
+
+    def loops(self) -> dict[str, Path]:
+        """The loop devices whose file lies below the root."""
+        return {d: f for d, f in loops.behind().items() if f.is_relative_to(self.root)}
+
+    def listing(self) -> dict[str, tuple[int, int]]:
+        """Every file below the root, mounts not entered: path -> (mode, size of a file)."""
+        found = {}
+        for folder, folders, names in os.walk(self.root):
+            for name in (*folders, *names):
+                path = Path(folder, name)
+                entry = path.lstat()
+                size = entry.st_size if stat.S_ISREG(entry.st_mode) else 0
+                found[str(path.relative_to(self.root))] = (entry.st_mode, size)
+            folders[:] = [name for name in folders if not os.path.ismount(Path(folder, name))]
+        return {k: v for k, v in found.items() if not k.startswith(("store", "run"))}
+
+    def image(self, record: dict[str, Any]) -> Path:
+        """The image of a volume."""
+        return self.root / "images" / f"{record['Id']}.img"
+
+    @contextmanager
+    def nothing_changes(self) -> Iterator[None]:
+        """Files, mounts, loop devices and all values are as before; failed events may be added."""
+
+        def look() -> tuple[object, ...]:
+            values = self.values()
+            failed = {k for k, v in values.items() if k.startswith("events/") and not v["Success"]}
+            known = {k: v for k, v in values.items() if k not in failed}
+            return known, self.listing(), self.mounted(), sorted(self.loops())
+
+        before = look()
+        yield
+        after = look()
+        for old, new in zip(before, after, strict=True):
+            assert new == old
+
+    # -- the end
+
+    def reboot(self, node: str = NODE) -> None:
+        """What a reboot of the host does: mounts, memory and loop devices go, the boot id too."""
+        self._unmount_all()
+        (self.configured(node).run_dir / "boot-id").unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Take everything from the host: processes, mounts, loop devices, files."""
+        for process in self._processes:
+            _kill(process)
+        for manager in self._managers:
+            # The store's file may be what a test has taken away.
+            with suppress(LibstorageError, OSError):
+                manager.close()
+        if self._looking is not None:
+            self._looking.close()
+        self._unmount_all()
+        self._remove_files()
+
+    def _unmount_all(self) -> None:
+        for path in reversed(self.mounted()):
+            if _quietly("umount", "-n", str(path)):
+                _quietly("umount", "-n", "--lazy", str(path))
+        until = time.monotonic() + 5
+        while (left := self.loops()) and time.monotonic() < until:
+            for device in left:
+                _quietly("losetup", "--detach", device)
+            time.sleep(0.02)
+        assert not self.mounted() and not self.loops(), (self.mounted(), self.loops())
+
+    def _remove_files(self) -> None:
+        for folder, _, _ in os.walk(self.root):
+            files.set_immutable(Path(folder), False)
+        for point in self.root.glob("mounts*/*"):
+            files.set_immutable(point, False)
+        mounts.remove_tree(self.root)
+
+
+def _quietly(*argv: str) -> int:
+    return subprocess.run(argv, capture_output=True, check=False, timeout=20).returncode
+
+
+def _kill(process: "subprocess.Popen[str]") -> None:
+    with suppress(ProcessLookupError):
+        # The session outlives its leader; the leader's pid stays taken until we reap it.
+        if process.returncode is None and os.getpgid(process.pid) == process.pid:
+            os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
+    process.communicate(timeout=20)
+
+
+def assert_clean(site: Site, *nodes: str) -> None:
+    """
+    Nothing is left over: all that is on the host belongs to a record, and nobody is at work.
+
+    nodes
+        Whose doctor is asked; the first node's where none is named.
+    """
+    records = [value for key, value in site.values("volumes/").items()]
+    for prefix in ("operations/", "attachments/", "purge/"):
+        assert site.values(prefix) == {}
+    memory = {site.root / "ram" / r["Id"] for r in records if r["Policy"] == "ram"}
+    assert set(site.mounted()) <= memory
+    assert site.loops() == {}
+    _assert_files(site, records)
+    for node in nodes or (NODE,):
+        manager = site.manager(node)
+        assert manager.doctor() == []
+        manager.close()
+
+
+def _assert_files(site: Site, records: list[dict[str, Any]]) -> None:
+    images = {r["Id"] for r in records if r["Voltype"] == "ds-local" and r["Fstype"]}
+    assert _names(site, "images") == {f"{id}.{end}" for id in images for end in ("img", "json")}
+    made = {value["id"] for value in site.values("data/").values() if value["made"]}
+    for folder, type, fstype in (("local", "ds-local", ""), ("ram", "ds-ram", "tmpfs")):
+        ids = {r["Id"] for r in records if (r["Voltype"], r["Fstype"]) == (type, fstype)}
+        # A secure volume has a record's copy, and no directory of its own.
+        secure = {r["Id"] for r in records if r["Policy"] == "secure"}
+        copies = {f"{id}.json" for id in ids & made}
+        assert _names(site, folder) == copies | ((ids & made) - secure)
+    assert _names(site, "maintenance") == set()
+    for folder in site.root.glob("mounts*"):
+        assert _names(site, folder.name) == set()
+
+
+def _names(site: Site, folder: str) -> set[str]:
+    path = site.root / folder
+    return {entry.name for entry in path.iterdir()} if path.is_dir() else set()

@@ -1,0 +1,186 @@
+"""Configuration: what wins, and that each wrong setting is named in one sentence."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from libstorage.config import DEFAULTS, RUN_DIR, Config, load, read_file
+from libstorage.controllers import Controllers
+from libstorage.errors import ConfigInvalid
+
+
+def one_sentence(error: BaseException) -> str:
+    text = str(error)
+    assert text and "\n" not in text
+    assert "Traceback" not in text
+    return text
+
+
+def test_the_defaults_are_valid_and_keep_all_below_one_directory() -> None:
+    config = load("node1")
+    assert config.root == Path("/var/lib/dsvolume")
+    assert config.mount_root == config.root / "mounts"
+    assert config.run_dir == RUN_DIR
+    assert config.policies == DEFAULTS["policies"]
+    assert (config.lease, config.timeout, config.retention) == (15, 50, 7)
+
+
+def test_a_later_source_wins_and_none_is_no_source(tmp_path: Path) -> None:
+    config = load("node1", {"lease": 1, "timeout": 2}, None, {"timeout": 3})
+    assert (config.lease, config.timeout) == (1, 3)
+
+
+def test_policies_are_stated_whole_and_events_are_merged() -> None:
+    config = load(
+        "node1",
+        {"policies": {"local": "ds-local"}, "events": {"retention": 3}},
+        {"policies": {"ram": "ds-ram"}, "events": {}},
+    )
+    assert config.policies == {"ram": "ds-ram"}
+    assert config.retention == 3
+
+
+def test_a_later_source_may_mend_what_an_earlier_one_got_wrong() -> None:
+    assert load("node1", {"events": 7, "lease": "x"}, {"events": {"retention": 1}, "lease": 2})
+
+
+def test_loading_never_changes_the_defaults() -> None:
+    before = repr(DEFAULTS)
+    load("node1", {"events": {"retention": 1}, "store": {"kind": "embedded", "x": 1}})
+    assert repr(DEFAULTS) == before
+
+
+def test_another_root_takes_everything_along(tmp_path: Path) -> None:
+    config = load("node1", {"root": str(tmp_path)})
+    assert config.run_dir == tmp_path / "run"
+    assert config.mount_root == tmp_path / "mounts"
+
+
+def test_a_relative_root_is_meant_against_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load("node1", {"root": ".state"}).root == tmp_path / ".state"
+
+
+def test_a_root_behind_a_symlink_is_the_one_that_the_mount_table_shows(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to("disk")
+    config = load("node1", {"root": str(tmp_path / "link" / "a" / ".." / "b")})
+    assert config.root == tmp_path / "disk" / "b"
+    assert config.mount_root == tmp_path / "disk" / "b" / "mounts"
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("root", ""),
+        ("root", None),
+        ("root", 7),
+        ("root", "a\0b"),
+        ("run_dir", 7),
+        ("mount_root", ["x"]),
+        ("mount_namespace", "private"),
+        ("mount_namespace", None),
+        ("manager", ""),
+        ("manager", 3),
+        ("policies", "local"),
+        ("policies", None),
+        ("policies", {"fast": "ds-local"}),
+        ("policies", {"local": None}),
+        ("controllers", ["x"]),
+        ("controllers", {"mine": 7}),
+        ("store", "embedded"),
+        ("store", None),
+        ("lease", 0),
+        ("lease", -1),
+        ("lease", "15"),
+        ("lease", True),
+        ("lease", float("nan")),
+        ("lease", float("inf")),
+        ("timeout", -0.1),
+        ("timeout", None),
+        ("events", 7),
+        ("events", {"retention": "a week"}),
+        ("events", {"retention": -1}),
+        ("events", {"retention": 1e12}),
+        ("events", {"retension": 7}),
+    ],
+)
+def test_a_wrong_setting_is_named_in_one_sentence(setting: str, value: Any) -> None:
+    with pytest.raises(ConfigInvalid) as caught:
+        load("node1", {setting: value})
+    assert one_sentence(caught.value).startswith(f"dsvolume:{setting}")
+
+
+@pytest.mark.parametrize("source", ["text", 7, ["lease"]])
+def test_a_source_that_is_no_mapping_is_refused(source: Any) -> None:
+    with pytest.raises(ConfigInvalid, match=r"^dsvolume: must be a mapping, not "):
+        load("node1", source)
+
+
+def test_an_unknown_setting_is_named_with_those_there_are() -> None:
+    with pytest.raises(ConfigInvalid, match=r"^dsvolume:leese is no setting") as caught:
+        load("node1", {"leese": 1})
+    assert all(name in str(caught.value) for name in DEFAULTS)
+
+
+def test_a_node_needs_a_name() -> None:
+    with pytest.raises(ConfigInvalid, match="has no name"):
+        load("")
+
+
+def test_a_file_that_is_absent_or_empty_says_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    assert read_file(file) == {}
+    file.write_text("# nothing\n")
+    assert read_file(file) == {}
+    file.write_text("lease: 3\n")
+    assert read_file(file) == {"lease": 3}
+
+
+@pytest.mark.parametrize("content", [b"a: [", b"a: b: c", b"- x\n", b"text", b"a: \xff", b"\0"])
+def test_a_file_that_cannot_be_meant_is_named(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_bytes(content)
+    with pytest.raises(ConfigInvalid) as caught:
+        read_file(file)
+    assert one_sentence(caught.value).startswith(str(file))
+
+
+def controllers(tmp_path: Path, **settings: Any) -> Controllers:
+    config: Config = load("node1", {"root": str(tmp_path), **settings})
+    return Controllers(config)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"policies": {"local": "ds-disk"}}, "dsvolume:policies names ds-disk"),
+        ({"policies": {"ram": "ds-local"}}, "dsvolume:policies:ram: ds-local serves local only"),
+        (
+            {"policies": {"local": "mine"}, "controllers": {"mine": "no_such_module_here"}},
+            "Controller mine cannot be loaded from no_such_module_here",
+        ),
+        (
+            {"policies": {"local": "mine"}, "controllers": {"mine": "json"}},
+            "Controller mine cannot be loaded from json",
+        ),
+    ],
+)
+def test_a_controller_that_cannot_serve_is_named(
+    tmp_path: Path, settings: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(ConfigInvalid) as caught:
+        controllers(tmp_path, **settings)
+    assert one_sentence(caught.value).startswith(says)
+
+
+def test_a_controller_may_come_from_any_module(tmp_path: Path) -> None:
+    found = controllers(
+        tmp_path,
+        policies={"local": "mine", "ram": "ds-ram"},
+        controllers={"mine": "libstorage.controllers.local"},
+    )
+    assert [controller.name for controller in found.all()] == ["ds-local", "ds-ram"]
