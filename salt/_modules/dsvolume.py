@@ -64,11 +64,13 @@ def _manager():
         __opts__["id"], config.read_file(), __opts__.get("dsvolume"), __pillar__.get("dsvolume")
     )
     kept = __context__.get("dsvolume.manager")
-    if kept is None or kept.config != settings:
-        if kept is not None:
-            kept.close()
-        kept = __context__["dsvolume.manager"] = VolumeManager(settings)
-    return kept
+    if kept is not None and kept.config == settings:
+        return kept
+    made = VolumeManager(settings)
+    if kept is not None:
+        kept.close()
+    __context__["dsvolume.manager"] = made
+    return made
 
 
 def _by():
@@ -197,7 +199,7 @@ def info(*names, timeout=None):
 
 
 @_door
-def ls(filter=None):  # noqa: A002 - the word of the command line
+def ls(filter=None):
     """
     All volumes, as a table on the command line.
 
@@ -243,7 +245,7 @@ def usage(*names, summary=True, timeout=None):
 
 
 @_door
-def mount(name, id="salt", engine="salt", container="", timeout=None, test=False):  # noqa: A002
+def mount(name, id="salt", engine="salt", container="", timeout=None, test=False):
     """
     Mount a volume on this node, below ``mount_root``.
 
@@ -281,7 +283,7 @@ def mount(name, id="salt", engine="salt", container="", timeout=None, test=False
 
 
 @_door
-def unmount(name, id="salt", engine="salt", timeout=None, test=False):  # noqa: A002
+def unmount(name, id="salt", engine="salt", timeout=None, test=False):
     """
     Take a user off a volume on this node; with the last one it is unmounted.
 
@@ -308,7 +310,7 @@ def unmount(name, id="salt", engine="salt", timeout=None, test=False):  # noqa: 
 
 
 @_door
-def events(since=None, until=None, filter=None):  # noqa: A002
+def events(since=None, until=None, filter=None):
     """
     What happened to volumes, as lines on the command line.
 

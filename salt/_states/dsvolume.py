@@ -125,28 +125,27 @@ def absent(name, force=False, timeout=None):
         Seconds to wait for another's work on it.
     """
     ret = _ret(name)
+    test = __opts__["test"]
     try:
-        was = __salt__["dsvolume.rm"](name, force=force, timeout=timeout, test=True)
+        # A real run also finishes a removal, or undoes a creation, that somebody died of.
+        was = __salt__["dsvolume.rm"](name, force=force, timeout=timeout, test=test)
         changes = _difference(was, {}, DECLARED)
-        if __opts__["test"]:
+        if test:
             return _would(ret, changes, f"Volume {name} would be removed.")
-        was = __salt__["dsvolume.rm"](name, force=force, timeout=timeout)
         if __salt__["dsvolume.ls"](filter=[f"name={name}"]):
-            ret["comment"] = f"Volume {name} was removed, and made anew by somebody else."
-            ret["result"] = False
-            return ret
-        return _done(ret, _difference(was, {}, DECLARED), f"Volume {name} was removed.")
+            return _failed(ret, f"Volume {name} was removed, and made anew by somebody else")
+        return _done(ret, changes, f"Volume {name} was removed.")
     except (CommandExecutionError, SaltInvocationError) as exc:
         if isinstance(exc.__cause__, NoSuchVolume):
             return _as_it_should_be(ret, f"Volume {name} is absent.")
-        if isinstance(exc.__cause__, VolumeInUse) and _would_be_free(name):
+        if isinstance(exc.__cause__, VolumeInUse) and not _foreseen(name).get("Containers", True):
             was = __salt__["dsvolume.info"](name)[0]
             comment = f"Volume {name} would be removed once it is unmounted."
             return _would(ret, _difference(was, {}, DECLARED), comment)
         return _failed(ret, exc)
 
 
-def mounted(name, id="salt", engine="salt", timeout=None):  # noqa: A002
+def mounted(name, id="salt", engine="salt", timeout=None):
     """
     The volume is mounted on this node for this user.
 
@@ -170,21 +169,22 @@ def mounted(name, id="salt", engine="salt", timeout=None):  # noqa: A002
             return _as_it_should_be(ret, f"Volume {name} is mounted at {plan['Mountpoint']}.")
         before = _presence(name)
         if __opts__["test"]:
-            changes = _difference(before, plan, PRESENCE)
+            changes = _on_top(_foreseen(name), before, plan)
             return _would(ret, changes, f"Volume {name} would be mounted.")
         __salt__["dsvolume.mount"](name, **user)
         changes = _difference(before, _presence(name), PRESENCE)
         return _done(ret, changes, f"Volume {name} was mounted at {plan['Mountpoint']}.")
     except (CommandExecutionError, SaltInvocationError) as exc:
-        if isinstance(exc.__cause__, NoSuchVolume) and _foretold(name, "present"):
+        foreseen = _foreseen(name)
+        if isinstance(exc.__cause__, NoSuchVolume) and foreseen.get("Name"):
             point = f"{__salt__['dsvolume.version']()['mount_root']}/{name}"
             plan = {"Mountpoint": point, "Containers": [f"{engine}:{id}@{__opts__['id']}"]}
-            changes = _difference({"Mountpoint": "", "Containers": []}, plan, PRESENCE)
+            changes = _on_top(foreseen, {"Mountpoint": "", "Containers": []}, plan)
             return _would(ret, changes, f"Volume {name} would be mounted once it is created.")
         return _failed(ret, exc)
 
 
-def unmounted(name, id="salt", engine="salt", timeout=None):  # noqa: A002
+def unmounted(name, id="salt", engine="salt", timeout=None):
     """
     The volume is not mounted on this node for this user; others may still use it.
 
@@ -208,7 +208,7 @@ def unmounted(name, id="salt", engine="salt", timeout=None):  # noqa: A002
             return _as_it_should_be(ret, f"Volume {name} is not mounted for {engine}:{id}.")
         before = _presence(name)
         if __opts__["test"]:
-            changes = _difference(before, plan, PRESENCE)
+            changes = _on_top(_foreseen(name), before, plan)
             return _would(ret, changes, f"Volume {name} would be unmounted for {engine}:{id}.")
         __salt__["dsvolume.unmount"](name, **user)
         changes = _difference(before, _presence(name), PRESENCE)
@@ -219,21 +219,31 @@ def unmounted(name, id="salt", engine="salt", timeout=None):  # noqa: A002
         return _failed(ret, exc)
 
 
-def _foretold(name, function):
-    """In a test run, what an earlier state foretells for the same volume; None: nothing."""
-    if not __opts__["test"]:
-        return None
-    for tag, run in globals().get("__running__", {}).items():
-        state, _, run_name, run_function = tag.split("_|-")
-        if (state, run_name, run_function) == ("dsvolume", name, function):
-            return run if run["result"] is None else None
-    return None
+def _foreseen(name):
+    """In a test run: what earlier states foretell of the volume, as fields."""
+    fields = {}
+    if __opts__["test"]:
+        runs = globals().get("__running__", {}).items()
+        for tag, run in sorted(runs, key=lambda item: item[1].get("__run_num__", 0)):
+            if tag.startswith("dsvolume_|-") and run.get("name") == name and run["result"] is None:
+                fields |= {field: change["new"] for field, change in run["changes"].items()}
+    return fields
 
 
-def _would_be_free(name):
-    """In a test run, does an earlier state foretell that the last user goes?"""
-    run = _foretold(name, "unmounted")
-    return bool(run) and not run["changes"].get("Containers", {}).get("new")
+def _on_top(foreseen, before, plan):
+    """The changes that a plan makes to the presence once what is foreseen has happened."""
+    if "Containers" not in foreseen:
+        return _difference(before, plan, PRESENCE)
+    were = list(foreseen["Containers"])
+    stay = [u for u in were if u in plan["Containers"] or u not in before["Containers"]]
+    come = [u for u in plan["Containers"] if u not in [*before["Containers"], *were]]
+    point = foreseen.get("Mountpoint", before["Mountpoint"])
+    after = (plan["Mountpoint"] or point) if stay or come else ""
+    return _difference(
+        {"Mountpoint": point, "Containers": were},
+        {"Mountpoint": after, "Containers": [*stay, *come]},
+        PRESENCE,
+    )
 
 
 def _presence(name):
@@ -269,6 +279,6 @@ def _done(ret, changes, comment):
     return {**ret, "result": True, "changes": changes, "comment": comment}
 
 
-def _failed(ret, exc):
-    text = str(exc)
+def _failed(ret, why):
+    text = str(why)
     return {**ret, "result": False, "comment": text if text.endswith(".") else f"{text}."}

@@ -60,7 +60,8 @@ class Answer:
 
     def exits(self, status: int) -> "Answer":
         if self.status != status:
-            raise Unexpected(f"{self.command}: exit status {status}, not {self.status}")
+            last = (self.text.strip().splitlines() or ["it said nothing"])[-1 if status else 0]
+            raise Unexpected(f"{self.command}: exit status {status}, not {self.status} ({last})")
         return self
 
     def says(self, *texts: str) -> "Answer":
@@ -100,6 +101,7 @@ class Host:
         self.state = self.root / "dsvolume"
         self.mounts = self.state / "mounts"
         self.saltfile = self.root / "Saltfile"
+        self.children: list[subprocess.Popen[str]] = []
         self.environment = {**os.environ, "SALT_SALTFILE": str(self.saltfile), "LC_ALL": "C.UTF-8"}
 
     def configure(self) -> None:
@@ -118,7 +120,7 @@ class Host:
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
         """Start salt-call in the repository root, as an operator in the checkout would."""
         say(paint(f"$ salt-call --local {shlex.join(arguments)}", BOLD))
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [str(SALT_CALL), "--local", *arguments],
             cwd=ROOT,
             env=self.environment,
@@ -127,6 +129,8 @@ class Host:
             stderr=subprocess.PIPE,
             text=True,
         )
+        self.children = [process]
+        return process
 
     def salt(self, *arguments: str, status: int = 0) -> Answer:
         """Run salt-call, show what it answers and check its exit status."""
@@ -135,10 +139,6 @@ class Host:
             out, err = process.communicate(timeout=LIMIT)
         except subprocess.TimeoutExpired:
             raise Unexpected(f"{arguments[0]} ends within {LIMIT:.0f} s") from None
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.communicate()
         lines = [line for line in [*err.splitlines(), *out.splitlines()] if line.strip()]
         if status and len(lines) > HELP:
             lines = [*lines[:HELP], f"... and {len(lines) - HELP} more lines of help"]
@@ -151,7 +151,13 @@ class Host:
         """Run a plain command, as an application or a container would."""
         say(paint(f"$ {command}", BOLD))
         done = subprocess.run(
-            command, shell=True, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT
+            command,
+            shell=True,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT,
+            check=False,
         )
         for line in (done.stdout + done.stderr).splitlines():
             say(line)
@@ -175,14 +181,13 @@ class Host:
         return found
 
     def processes(self) -> Iterator[tuple[int, str]]:
-        """Processes that name the demo's directory: commands that a killed salt-call had begun."""
+        """Commands that dsvolume has begun on the demo's files; a killed salt-call leaves them."""
         for folder in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
-                command = (folder / "cmdline").read_bytes().split(b"\0")
-                if int(folder.name) != os.getpid() and str(self.root).encode() in b" ".join(
-                    command
-                ):
-                    yield int(folder.name), command[0].decode(errors="replace")
+                command = (folder / "cmdline").read_bytes()
+                ours = str(self.root).encode() in command
+                if ours and b"DSVOLUME_TOKEN=" in (folder / "environ").read_bytes():
+                    yield int(folder.name), command.split(b"\0")[0].decode(errors="replace")
 
     def files(self) -> list[str]:
         """Files of volumes in the demo's state; the store and the boot id are nobody's data."""
@@ -196,6 +201,9 @@ class Host:
 
     def clear(self) -> list[str]:
         """Take all of the demo from the host, also after a failure; says what would not go."""
+        for child in self.children:
+            child.kill()
+            child.wait()
         for pid, _ in list(self.processes()):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -219,7 +227,8 @@ class Host:
 
 
 def _quietly(*command: str) -> None:
-    subprocess.run(command, capture_output=True, check=False, timeout=LIMIT)
+    with suppress(OSError, subprocess.TimeoutExpired):
+        subprocess.run(command, capture_output=True, check=False, timeout=LIMIT)
 
 
 # -- the story, chapter by chapter
@@ -301,6 +310,12 @@ def use(host: Host) -> None:
     host.shell(f"cmp /etc/hosts {shown}/hosts")
     usage(host.salt("dsvolume.usage", "demovol1", "--out=json"), files=False)
     usage(host.salt("dsvolume.usage", "demovol1", "summary=False", "--out=json"), files=True)
+    say("A raw volume is the block device itself:")
+    raw = host.mounts / "demoraw"
+    host.salt("dsvolume.mount", "demoraw", "--out=json").has(Mountpoint=str(raw))
+    shown = raw.relative_to(ROOT)
+    host.shell(f"test -b {shown} && blockdev --getsize64 {shown}").says(str(10 * 2**20))
+    host.salt("dsvolume.unmount", "demoraw", "--out=json").has(Mountpoint="", Containers=[])
 
 
 def usage(answer: Answer, *, files: bool) -> None:
@@ -315,7 +330,7 @@ def usage(answer: Answer, *, files: bool) -> None:
 
 
 def share(host: Host) -> None:
-    """Users are counted by id. A volume in use is not removed; the last one out unmounts it."""
+    """Each user has an id. A volume in use is not removed; the last one out unmounts it."""
     node = host.salt("dsvolume.mount", "demovol1", "id=backup", "--out=json").has(Changed=True)
     users = node.data()["Containers"]
     expect(
@@ -362,7 +377,10 @@ def secret(host: Host) -> None:
         "Volume in use by salt:salt@"
     )
     host.shell(f"echo {marker} > {point}/secret")
-    host.shell(f"findmnt -n -o FSTYPE,OPTIONS {point}").says("tmpfs", "noexec", "nosuid", "nodev")
+    mounted = host.shell(f"findmnt -n -o FSTYPE,OPTIONS {point}")
+    mounted.says("tmpfs", "nosuid,nodev,noexec", "mode=700")
+    if _kernel() >= (6, 4):
+        mounted.says("noswap")
     host.salt("dsvolume.unmount", "demosecure", "--out=json").has(Mountpoint="")
     found = subprocess.run(
         ["grep", "-r", "-l", marker, str(host.root)], capture_output=True, text=True, check=False
@@ -373,47 +391,53 @@ def secret(host: Host) -> None:
     host.salt("dsvolume.unmount", "demosecure", "--out=json").has(Mountpoint="")
 
 
+def _kernel() -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", os.uname().release)[:2])
+
+
 def kill(host: Host) -> None:
     """A salt-call is killed (kill -9) while mkfs runs. What it began is undone by the doctor."""
     left: list[dict[str, Any]] = []
-    for attempt in range(1, 6):
+    for _ in range(10):
         _kill_a_create(host)
-        left = host.salt("dsvolume.operations", "--out=json", "--out-indent=-1").data()
+        left = host.salt("dsvolume.operations", "--out=json").data()
         if left:
             break
-        say(f"The create was faster than the kill (try {attempt}); once more:")
-        host.salt("dsvolume.rm", "demokilled", "--out=quiet")
-    expect(left, "the operation is left")
-    expect(
-        left[0]["Volume"] == "demokilled" and left[0]["Verb"] == "create" and not left[0]["Alive"],
-        "it is known as a create of demokilled that nobody works on",
-    )
-    host.salt("dsvolume.ls", "filter=name=demokilled")
-    doctor(host, "operation", None)
-    doctor(host, "operation", True, "fix=True")
+        say("The create was faster than the kill; once more:")
+        host.salt("dsvolume.rm", "demokilled", "--out=json", "--out-indent=-1")
+    expect(left and left[0]["Volume"] == "demokilled", "the operation is left")
+    expect(left[0]["Verb"] == "create" and left[0]["Alive"] is False, "nobody works on it")
+    table(host.salt("dsvolume.ls", "filter=name=demokilled"), {})
+    doctor(host, None)
+    doctor(host, True, "fix=True")
     expect(host.salt("dsvolume.doctor", "--out=json").data() == [], "nothing disagrees any more")
     expect(not any(host.processes()), "the killed one's mkfs is gone too")
     host.salt("dsvolume.info", "demokilled", status=1).says("No such volume: demokilled")
 
 
 def _kill_a_create(host: Host) -> None:
-    options = ("policy=local", "fstype=ext4", "size=20000")
-    process = host.start("dsvolume.create", "demokilled", *options)
-    mkfs = None
-    while process.poll() is None and mkfs is None:
-        mkfs = next((pid for pid, name in host.processes() if name.startswith("mkfs.")), None)
-    if process.poll() is None:
-        say(paint(f"$ kill -9 {process.pid}", BOLD))
-        process.kill()
-    process.communicate(timeout=LIMIT)
+    # A large one, so that mkfs takes a moment; the file is sparse.
+    size = min(20000, shutil.disk_usage(host.root).free // 2**21)
+    process = host.start(
+        "dsvolume.create", "demokilled", "policy=local", "fstype=ext4", f"size={size}"
+    )
+    until = time.monotonic() + LIMIT
+    while process.poll() is None and time.monotonic() < until:
+        if any(name.startswith("mkfs.") for _, name in host.processes()):
+            say(paint(f"$ kill -9 {process.pid}", BOLD))
+            process.kill()
+            break
+    _, err = process.communicate(timeout=LIMIT)
+    if process.returncode not in (0, -signal.SIGKILL):
+        raise Unexpected(f"a create that can be killed: {err.strip()}")
 
 
-def doctor(host: Host, kind: str, fixed: bool | None, *arguments: str) -> None:
-    """One finding of the kind, mended or not."""
+def doctor(host: Host, fixed: bool | None, *arguments: str) -> None:
+    """The doctor's finding on the killed create, mended or not."""
     findings = host.salt("dsvolume.doctor", *arguments, "--out=json").data()
-    found = [finding for finding in findings if finding["Kind"] == kind]
-    says = f"The create of demokilled was left at step {'create'}"
-    expect(len(found) == 1 and found[0]["Says"].startswith(says), "the doctor names it")
+    says = [f["Says"] for f in findings if (f["Kind"], f["Name"]) == ("operation", "demokilled")]
+    begin = "The create of demokilled was left at step "
+    expect(len(says) == 1 and says[0].startswith(begin), "the doctor names the create")
     expect(all(f["Fixed"] is fixed for f in findings), f"Fixed is {json.dumps(fixed)}")
 
 
@@ -514,11 +538,12 @@ def main() -> int:
     if not SALT_CALL.exists():
         print("There is no .venv yet: run make demo, which makes it.", file=sys.stderr)
         return 1
+    os.environ["PATH"] += ":/usr/local/sbin:/usr/sbin:/sbin"  # some logins leave these out
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupted)
     begun = time.monotonic()
-    host = Host()
     failure = ""
+    host = Host()
     try:
         tell_story(host)
     except Unexpected as exc:
@@ -527,6 +552,8 @@ def main() -> int:
         failure = "interrupted"
     except Exception as exc:
         failure = f"{type(exc).__name__}: {exc}"
+        if isinstance(exc, BrokenPipeError):  # make demo | head
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     finally:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)

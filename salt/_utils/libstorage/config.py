@@ -165,7 +165,8 @@ def _policies(value: Any) -> dict[str, str]:
 
 def _mapping(name: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping):
-        raise ConfigInvalid(f"dsvolume:{name} must be a mapping, not {value!r}")
+        # Not its value: a store's may hold a password.
+        raise ConfigInvalid(f"dsvolume:{name} must be a mapping, not {type(value).__name__}")
     return dict(value)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from lab import faults
 
-WORKERS = 6
+WORKERS = int(os.environ.get("DSVOLUME_WORKERS", "8"))
 CASES = [(name, action) for name in faults.SCENARIOS for action in faults.ACTIONS]
 
 
@@ -15,6 +15,7 @@ def _strike(job):
     return faults.strike(faults.SCENARIOS[job[0]], *job[1:])
 
 
+@pytest.mark.timeout(2400)
 @pytest.mark.parametrize(("name", "action"), CASES, ids=[f"{n}-{a}" for n, a in CASES])
 def test_fault_at_every_point_leaves_nothing_half_done(name, action):
     rounds = int(os.environ.get("DSVOLUME_ROUNDS", "1"))
@@ -29,4 +30,12 @@ def test_fault_at_every_point_leaves_nothing_half_done(name, action):
     ]
     with multiprocessing.get_context("fork").Pool(WORKERS) as pool:
         failures = [failure for failure in pool.imap_unordered(_strike, jobs) if failure]
+    _report(action, len(jobs))
     assert not failures, f"{len(failures)} of {len(jobs)} faults:\n" + "\n".join(failures[:5])
+
+
+def _report(action, count):
+    """Tell the soak how many faults there were."""
+    if path := os.environ.get("DSVOLUME_REPORT"):
+        with open(path, "a") as file:
+            file.write(f"{action} {count}\n")

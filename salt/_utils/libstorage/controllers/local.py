@@ -14,7 +14,7 @@ sparse image that lives on the node that made it::
 
 from pathlib import Path
 
-from ..errors import BackendError, CommandFailed, Damaged, InvalidInput, MountBusy, NoSpace
+from ..errors import BackendError, CommandFailed, Damaged, InvalidInput, NoSpace
 from ..host import files, filesystems, loops, mounts
 from ..host.commands import Work
 from ..records import FSTYPES, MB, RAW, Volume
@@ -152,14 +152,20 @@ class Images:
         image = self.path(volume.id)
         files.make_directory(self.folder, 0o700)
         files.make_sparse(image, volume.mb_size * MB)
-        filesystems.make(work, image, volume.fstype, volume.mb_size)
+        try:
+            filesystems.make(work, image, volume.fstype, volume.mb_size)
+        except CommandFailed as exc:
+            # Not every mkfs says that this is why.
+            if files.free_space(self.folder)[1] < MB:
+                full = f"{self.folder} has no room for the {volume.fstype} of {volume.name}"
+                raise NoSpace(f"{full}; free space and try again") from exc
+            raise
+        # The directory's entry comes to the disk with the copy's.
         files.sync(image)
-        files.sync(self.folder)
 
     def destroy(self, work: Work, id: str) -> None:
         self.end_inspection(work, id)
         loops.detach(work, self.path(id))
-        self._refuse_if_looped(id)
         drop(self.copy(id))
         files.remove(self._attached(id))
         files.remove(self._unchecked(id))
@@ -171,7 +177,8 @@ class Images:
             raise BackendError(f"The image of {volume.name} is missing: {image}; restore it")
         if volume.fstype == RAW:
             return Source(kind="device", path=Path(loops.attach(work, image)))
-        self._refuse_if_looped(volume.id)
+        self.end_inspection(work, volume.id)
+        loops.detach(work, image)
         attached, unchecked = self._attached(volume.id), self._unchecked(volume.id)
         try:
             if attached.exists():
@@ -186,13 +193,6 @@ class Images:
             files.remove(unchecked)
         return Source(kind="image", path=image, fstype=volume.fstype)
 
-    def _refuse_if_looped(self, id: str) -> None:
-        if devices := loops.of(self.path(id)):
-            raise MountBusy(
-                f"{self.path(id)} is still behind {', '.join(devices)}; a mount in another "
-                f"mount namespace may hold it"
-            )
-
     def _mend(self, work: Work, volume: Volume) -> None:
         """Replay the log by a mount where only the kernel can, then check."""
         image = self.path(volume.id)
@@ -201,7 +201,7 @@ class Images:
             try:
                 mounts.mount(work, str(image), point, volume.fstype, "loop,nosuid,nodev")
             except CommandFailed as exc:
-                repair = {"xfs": "xfs_repair", "btrfs": "btrfs check --repair"}[volume.fstype]
+                repair = filesystems.KINDS[volume.fstype].repair
                 raise Damaged(
                     f"The {volume.fstype} of {volume.name} cannot be mounted ({exc.words}); "
                     f"repair it with: {repair} {image}"
@@ -212,13 +212,16 @@ class Images:
 
     def _maintenance_point(self, id: str) -> Path:
         point = self.maintenance / id
-        files.make_directory(point, 0o700)
+        # What is mounted there has a mode of its own, which is the volume's.
+        if mounts.at(point) is None:
+            files.make_directory(point, 0o700)
         return point
 
     def detach(self, work: Work, id: str) -> None:
+        # An attach that was ended in the middle of a check has left it mounted there.
+        self.end_inspection(work, id)
         loops.detach(work, self.path(id))
-        if not loops.of(self.path(id)):
-            files.remove(self._attached(id))
+        files.remove(self._attached(id))
 
     def inspect(self, work: Work, volume: Volume) -> Path | None:
         image = self.path(volume.id)
@@ -235,6 +238,7 @@ class Images:
         if point.exists():
             mounts.unmount(work, point)
             point.rmdir()
+            loops.detach(work, self.path(id))
 
     def inventory(self) -> list[Found]:
         return [

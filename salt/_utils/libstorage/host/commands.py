@@ -7,8 +7,10 @@ ends it before doing anything else.
 """
 
 import os
+import select
 import subprocess
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from ..errors import CommandFailed, CommandTimeout, ToolMissing
@@ -70,10 +72,27 @@ class Work:
         return _run(argv, self.token, limit, fine)
 
 
+class _Child(subprocess.Popen[str]):
+    """A command whose end is seen at once: subprocess itself looks every few milliseconds."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        if timeout is not None and self.returncode is None:
+            with suppress(OSError):
+                handle = os.pidfd_open(self.pid)
+                try:
+                    poll = select.poll()
+                    poll.register(handle, select.POLLIN)
+                    poll.poll(timeout * 1000)
+                finally:
+                    os.close(handle)
+                timeout = 0
+        return super().wait(timeout)
+
+
 def _run(argv: tuple[str, ...], token: str, limit: float, fine: tuple[int, ...]) -> str:
     environment = {"PATH": PATH, "LC_ALL": "C", TOKEN: token}
     try:
-        child = subprocess.Popen(
+        child = _Child(
             argv,
             env=environment,
             stdin=subprocess.DEVNULL,

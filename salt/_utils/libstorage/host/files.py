@@ -19,7 +19,7 @@ _IMMUTABLE = 0x10
 
 def explain(exc: OSError, doing: str) -> BackendError:
     """A typed error for an OSError met while ``doing`` something."""
-    where = f" ({exc.filename})" if exc.filename else ""
+    where = f" ({exc.filename})" if exc.filename and str(exc.filename) not in doing else ""
     if exc.errno in (errno.ENOSPC, errno.EDQUOT):
         return NoSpace(f"{doing}: the disk is full{where}; free space and try again")
     return BackendError(f"{doing}: {exc.strerror or exc}{where}")
@@ -97,7 +97,9 @@ def read_json(path: Path) -> dict[str, Any] | None:
 def remove(path: Path) -> None:
     """Remove a file; absent is as good."""
     try:
-        path.unlink(missing_ok=True)
+        path.unlink()
+    except (FileNotFoundError, NotADirectoryError):
+        return
     except OSError as exc:
         raise explain(exc, f"{path} cannot be removed") from exc
 

@@ -1,8 +1,11 @@
 """Loop devices, found by the file behind them."""
 
+import os
+import time
+from contextlib import suppress
 from pathlib import Path
 
-from ..errors import CommandFailed
+from ..errors import CommandFailed, MountBusy
 from .commands import Work
 
 _BLOCK = Path("/sys/block")
@@ -11,13 +14,13 @@ _BLOCK = Path("/sys/block")
 def behind() -> dict[str, Path]:
     """All loop devices in use: ``/dev/loopN`` -> the file behind it."""
     found = {}
-    for entry in _BLOCK.glob("loop*/loop/backing_file"):
-        try:
-            text = entry.read_text().rstrip("\n").removesuffix(" (deleted)")
-        except OSError:
-            # Freed between the listing and the look.
+    for name in os.listdir(_BLOCK):
+        if not name.startswith("loop"):
             continue
-        found[f"/dev/{entry.parts[3]}"] = Path(text)
+        # Absent where the device is free, also where it was freed since the listing.
+        with suppress(OSError), open(f"{_BLOCK}/{name}/loop/backing_file") as file:
+            text = file.read().rstrip("\n").removesuffix(" (deleted)")
+            found[f"/dev/{name}"] = Path(text)
     return found
 
 
@@ -34,11 +37,35 @@ def attach(work: Work, image: Path) -> str:
     return work.run("losetup", "--find", "--show", str(image)).strip()
 
 
-def detach(work: Work, image: Path) -> None:
-    """Let go of the image's loop devices; one still mounted goes with its last unmount."""
-    for device in of(image):
+def detach(work: Work, image: Path, patience: float = 3.0) -> None:
+    """
+    Let go of the image's loop devices and wait until they are free.
+
+    patience
+        Seconds for which somebody may still have one open: whoever looks for a free device opens
+        each for a moment, and the kernel frees it with the last close only.
+
+    Raises MountBusy, naming the devices.
+    """
+    until = time.monotonic() + patience
+    asked = False
+    while devices := of(image):
+        if not asked:
+            _ask(work, image, devices, until)
+            asked = True
+        elif time.monotonic() > until:
+            raise MountBusy(
+                f"{image} is still behind {', '.join(devices)}, which somebody has open or "
+                f"mounted; end that and try again"
+            )
+        else:
+            time.sleep(0.005)
+
+
+def _ask(work: Work, image: Path, devices: list[str], until: float) -> None:
+    for device in devices:
         try:
             work.run("losetup", "--detach", device)
         except CommandFailed:
-            if device in of(image):
+            if device in of(image) and time.monotonic() > until:
                 raise

@@ -1,6 +1,7 @@
 """This host's memory and swap."""
 
 import platform
+import re
 from pathlib import Path
 
 import psutil
@@ -16,8 +17,8 @@ def available() -> tuple[int, int]:
 
 def knows_noswap() -> bool:
     """Can a tmpfs be kept out of swap (mount option noswap, Linux 6.4)?"""
-    major, minor = platform.release().split(".")[:2]
-    return (int(major), int("".join(c for c in minor if c.isdigit()))) >= (6, 4)
+    found = re.match(r"(\d+)\.(\d+)", platform.release())
+    return found is not None and (int(found[1]), int(found[2])) >= (6, 4)
 
 
 def may_swap() -> bool:

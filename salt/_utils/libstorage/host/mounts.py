@@ -63,13 +63,17 @@ def _parse(line: str) -> Mount:
 
 
 def _plain(text: str) -> str:
-    return _ESCAPE.sub(lambda match: chr(int(match[1], 8)), text)
+    return text if "\\" not in text else _ESCAPE.sub(lambda match: chr(int(match[1], 8)), text)
 
 
 def at(path: Path) -> Mount | None:
     """What is mounted at exactly this path (the uppermost one)."""
-    found = [mount for mount in table() if mount.path == path]
-    return found[-1] if found else None
+    text, found = str(path), ""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            if _plain(line.split(" ", 5)[4]) == text:
+                found = line
+    return _parse(found) if found else None
 
 
 def in_host_namespace() -> bool:
@@ -134,7 +138,8 @@ def make_point(path: Path, *, node: bool = False) -> None:
     if mounted := at(path):
         raise BackendError(f"{path} already shows {mounted.source}; run doctor fix=True")
     if not _is_bare(path, node):
-        remove_point(path)
+        if os.path.lexists(path):
+            remove_point(path)
         if os.path.lexists(path):
             raise BackendError(f"Something is in the way at the mount point {path}; move it away")
         try:
@@ -148,7 +153,7 @@ def make_point(path: Path, *, node: bool = False) -> None:
 
 
 def _is_bare(path: Path, node: bool) -> bool:
-    """Is it what make_point makes: an empty directory, or for a device node an empty, closed file?"""
+    """Is it what make_point makes: an empty directory or, for a device node, a closed file?"""
     try:
         entry = path.lstat()
         if stat.S_ISDIR(entry.st_mode):
@@ -178,6 +183,8 @@ def remove_tree(path: Path) -> None:
     Raises BackendError where anything is mounted at it or below it. The mount table is asked: a
     bind mount from the same filesystem cannot be told by its device number.
     """
+    if not os.path.lexists(path):
+        return
     inside = [mount.path for mount in table() if mount.path.is_relative_to(path)]
     if inside:
         raise BackendError(f"{inside[-1]} is still mounted; unmount it before {path} is removed")

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 
 import psutil
 
@@ -47,7 +48,12 @@ def namespace() -> str:
 
 def myself() -> Process:
     """This process."""
-    pid = os.getpid()
+    return _process(os.getpid())
+
+
+@lru_cache(maxsize=1)
+def _process(pid: int) -> Process:
+    """Asked anew in a forked child; what it tells of one process never changes."""
     stat = _stat(pid)
     assert stat, "/proc is mounted"
     return Process(pid, stat[1], namespace())

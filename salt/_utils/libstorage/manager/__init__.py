@@ -4,11 +4,13 @@ The volume manager: the only one that changes volumes.
 :class:`VolumeManager` is the interface that doors use, and that another manager must offer.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from .. import __version__
-from ..config import Config
+from ..config import DAY, Config
+from ..errors import InvalidInput
 from ..records import JSON, User, check_name, now
 from ..store import open_store
 from .attachments import Attachments
@@ -91,7 +93,7 @@ class VolumeManager:
         Returns ``{"Volume": record, "Created": bool, "Warnings": [sentence]}``. Raises VolumeExists,
         naming the difference; NoSpace, ToolMissing, Unsupported, BackendError.
         """
-        deadline = self._begin(name, timeout, test=test)
+        deadline = self._begin(name, timeout)
         by = by or {}
 
         def act() -> JSON:
@@ -125,7 +127,7 @@ class VolumeManager:
 
         Returns the record that was. Raises NoSuchVolume; VolumeInUse, naming what holds it.
         """
-        deadline = self._begin(name, timeout, test=test)
+        deadline = self._begin(name, timeout)
         by = by or {}
 
         def act() -> JSON:
@@ -140,12 +142,12 @@ class VolumeManager:
         """The records of volumes, with their derived fields. Raises NoSuchVolume."""
         for name in names:
             check_name(name)
-        self._context.schema()
+        self._context.need_store()
         return self._views.info(names, Deadline(self._patience(timeout)))
 
     def ls(self, filters: Sequence[str] = ()) -> list[JSON]:
         """All volumes, by name, that match every filter (``KEY=PATTERN``)."""
-        self._context.schema()
+        self._context.need_store()
         return self._views.ls(filters)
 
     def usage(
@@ -167,7 +169,7 @@ class VolumeManager:
         deadline = Deadline(self._patience(timeout))
         for name in names:
             check_name(name)
-        self._context.schema()
+        self._context.need_store()
         return [
             self._usage.read(name, summary=summary, by=by or {}, deadline=deadline)
             for name in names
@@ -195,7 +197,7 @@ class VolumeManager:
         Returns ``{"Name", "Mountpoint", "Containers", "Changed"}``: what is, or under ``test``
         would be, on this node. Raises NoSuchVolume, VolumeInUse, NotHere, Damaged, BackendError.
         """
-        deadline = self._begin(name, timeout, test=test)
+        deadline = self._begin(name, timeout)
         user = User(engine=engine, id=_user_id(id), container=container, at=now())
         with self._events.refusals(name, "mount", by or {}, test=test):
             presence = self._mounts.mount(name, user, by=by or {}, deadline=deadline, test=test)
@@ -217,7 +219,7 @@ class VolumeManager:
         Returns ``{"Name", "Mountpoint", "Containers", "Changed"}`` like mount. Raises
         NoSuchVolume; MountBusy, naming the holder.
         """
-        deadline = self._begin(name, timeout, test=test)
+        deadline = self._begin(name, timeout)
         with self._events.refusals(name, "unmount", by or {}, test=test):
             presence = self._mounts.unmount(
                 name, engine, _user_id(id), by=by or {}, deadline=deadline, test=test
@@ -230,12 +232,12 @@ class VolumeManager:
         self, since: object = None, until: object = None, filters: Sequence[str] = ()
     ) -> list[JSON]:
         """The events between two times (RFC 3339, Unix seconds, or an age such as ``10m``)."""
-        self._context.schema()
+        self._context.need_store()
         return self._events.list(since, until, filters)
 
     def operations(self) -> list[JSON]:
         """The changes in progress; ``Alive`` tells whether somebody still works on them."""
-        self._context.schema()
+        self._context.need_store()
         return self._views.operations()
 
     def doctor(self, *, fix: bool = False, timeout: float | None = None) -> list[JSON]:
@@ -271,18 +273,25 @@ class VolumeManager:
 
     # -- what every verb begins with ----------------------------------------------------------
 
-    def _begin(self, name: str, timeout: float | None, *, test: bool) -> Deadline:
-        """Check the name and the store; a verb that writes makes a fresh store ours."""
+    def _begin(self, name: str, timeout: float | None) -> Deadline:
+        """Check the name and the store."""
         check_name(name)
         deadline = Deadline(self._patience(timeout))
-        if test:
-            self._context.schema()
-        else:
-            _ = self._context.cluster
+        self._context.need_store()
         return deadline
 
     def _patience(self, timeout: Any) -> float:
-        return self.config.timeout if timeout is None else float(timeout)
+        if timeout is None or timeout == "":
+            return self.config.timeout
+        try:
+            seconds = float(timeout)
+        except (TypeError, ValueError):
+            seconds = math.nan
+        if isinstance(timeout, bool) or not 0 <= seconds <= DAY:
+            raise InvalidInput(
+                f"timeout must be a number of seconds from 0 to {DAY}, not {str(timeout)[:60]!r}"
+            )
+        return seconds
 
 
 def _user_id(id: object) -> str:

@@ -115,6 +115,9 @@ class Attachments:
                 self._context.await_change(entry, min(POLL, deadline.left()))
             elif recover:
                 self._release(entry, attachment, volume)
+            elif attachment.users:
+                # Its mount had vanished and was being made again; the users stay.
+                return entry, _at_rest(attachment)
             else:
                 return None
         return None
@@ -235,6 +238,7 @@ class Attachments:
                 return
             edited = replace(record, state=state, revision=record.revision + 1)
             if self._write(entry, [Put(entry.key, edited.to_json())]):
+                self._context.controller(edited).put_copy(edited, self._context.cluster)
                 return
 
     # -- detach -------------------------------------------------------------------------------
@@ -297,8 +301,9 @@ class Attachments:
             # It was to be mounted again: its users still believe in it, so it stays theirs.
             self._write(entry, [Put(entry.key, _at_rest(attachment).to_json())])
             return
-        writes: list[Write] = [Delete(entry.key), self._accessed(volume.name)]
+        writes: list[Write] = [Delete(entry.key)]
         if attachment.leaving:
+            writes.append(self._accessed(volume.name))
             leaving = dict(attachment.leaving)
             by = leaving.pop("by", {})
             user = User.from_json(leaving)

@@ -52,11 +52,12 @@ class Context:
         """The boot id, "" where nothing has needed one since the boot: reading makes none."""
         return node.read_boot_id(self.config.run_dir)
 
-    @cached_property
+    @property
     def cluster(self) -> str:
-        """The cluster's id; the first writer makes it. Raises ConfigInvalid for a foreign store."""
-        schema = self.schema()
-        if schema is None:
+        """The cluster's id; the first writer makes it. Raises as :meth:`need_store`."""
+        self.need_store()
+        cluster = self.schema()
+        if cluster is None:
             self.store.transact(
                 [KeyAbsent(keys.SCHEMA), KeyAbsent(keys.MANAGER)],
                 [
@@ -64,10 +65,27 @@ class Context:
                     Put(keys.MANAGER, {"name": self.config.manager, "version": __version__}),
                 ],
             )
-            schema = self.schema()
-        if schema is None:
+            cluster = self.schema()
+        if cluster is None:
             raise StoreUnavailable("The store holds a manager but no schema; restore its schema")
-        return schema
+        return cluster
+
+    def need_store(self) -> None:
+        """
+        Raise ConfigInvalid for a foreign store, StoreUnavailable for a lost one.
+
+        A store that is empty while this node holds volumes was lost: to answer from it would make
+        every volume unknown, and somebody would create empty ones in their place.
+        """
+        if self.schema() is not None:
+            return
+        for controller in self.controllers.all():
+            for found in controller.inventory():
+                if found.cluster:
+                    raise StoreUnavailable(
+                        f"The store is empty, but this node holds volumes (the {found.what}): "
+                        f"restore the store, or move them away"
+                    )
 
     def schema(self) -> str | None:
         """The cluster's id, None while nothing was ever written; checks that it is our store."""

@@ -4,6 +4,10 @@ The doctor: what disagrees between store, backend, mount table and loop devices 
 A finding is one sentence on one thing. With ``fix`` each is mended by the same code that the verbs
 use: a dead owner's work is recovered, a lost mount is made again, what nobody knows is removed.
 Never removed: an object that carries a copy of its record, or belongs to another cluster.
+
+Others work meanwhile. Each look at the host therefore stands between two looks at the store: what
+is there rightly is in the first unless it was just made, and in the second unless it is just gone.
+And a mend that takes something away asks once more before it acts.
 """
 
 import os
@@ -107,6 +111,9 @@ class Doctor:
     def _operations(self, deadline: Deadline) -> Iterator[Finding]:
         for operation in self._journal.list():
             if self._abandoned(operation, deadline):
+                found = self._journal.find(operation.volume)
+                if found is None or found[1].token != operation.token:
+                    continue
                 yield Finding(
                     "operation",
                     operation.volume,
@@ -134,8 +141,12 @@ class Doctor:
     def _attachments_here(self, deadline: Deadline) -> Iterator[Finding]:
         for value in self._store.values(keys.ATTACHMENTS):
             attachment = Attachment.from_json(value)
-            if attachment.node == self._context.node:
-                yield from self._attachment(attachment, deadline)
+            if attachment.node != self._context.node:
+                continue
+            for finding in self._attachment(attachment, deadline):
+                now = self._attachments.here(attachment.volume)
+                if now is not None and now[1] == attachment:
+                    yield finding
 
     def _attachment(self, attachment: Attachment, deadline: Deadline) -> Iterator[Finding]:
         name = attachment.volume
@@ -163,7 +174,7 @@ class Doctor:
 
     def _restore(self, name: str, volume: Volume) -> None:
         found = self._attachments.here(name)
-        if found and found[1].status == ATTACHED:
+        if found and found[1].status == ATTACHED and not self._attachments.shown(found[1]):
             claimed = self._attachments.claim_again(*found)
             if claimed is not None:
                 self._attachments.attach(claimed, volume, None, {"door": "doctor"})
@@ -182,6 +193,7 @@ class Doctor:
         known = self._known()
         mounted = {m.path for m in mounts.table() if m.path.parent == root}
         bare = set(root.iterdir()) - mounted if root.is_dir() else set()
+        known |= self._known()
         for point in sorted(mounted | bare):
             if point.name not in known:
                 is_so = "is mounted" if point in mounted else "is left over"
@@ -190,6 +202,8 @@ class Doctor:
 
     def _unmounting(self, point: Path) -> Callable[[], None]:
         def unmount() -> None:
+            if point.name in self._known():
+                return
             mounts.unmount(Work(), point)
             mounts.remove_point(point)
             if os.path.lexists(point):
@@ -200,17 +214,26 @@ class Doctor:
     def _held(self, deadline: Deadline) -> Iterator[Finding]:
         """Loop devices and maintenance mounts that no attachment or operation accounts for."""
         known = self._known()
-        ids = {v["Id"]: v["Name"] for v in self._store.values(keys.VOLUMES)}
-        for controller in self._context.controllers.all():
-            for id, what in controller.in_use().items():
-                name = ids.get(id, id)
-                if name not in known:
-                    says = f"The {what} of {name} belongs to no attachment or operation."
-                    mend = self._letting_go(controller, id)
-                    yield Finding("device", name, says, mend)
+        held = [
+            (controller, id, what)
+            for controller in self._context.controllers.all()
+            for id, what in controller.in_use().items()
+        ]
+        if not held:
+            return
+        ids = {a["Id"]: a["Volume"] for a in self._store.values(keys.ATTACHMENTS)}
+        ids |= {v["Id"]: v["Name"] for v in self._store.values(keys.VOLUMES)}
+        known |= self._known()
+        for controller, id, what in held:
+            name = ids.get(id, id)
+            if name not in known:
+                says = f"The {what} of {name} belongs to no attachment or operation."
+                yield Finding("device", name, says, self._letting_go(controller, id, name))
 
-    def _letting_go(self, controller: Controller, id: str) -> Callable[[], None]:
+    def _letting_go(self, controller: Controller, id: str, name: str) -> Callable[[], None]:
         def let_go() -> None:
+            if name in self._known():
+                return
             controller.end_inspection(Work(), id)
             controller.detach(Work(), id)
 
@@ -235,6 +258,9 @@ class Doctor:
                 yield Finding("record", volume.name, f"{exc}.")
                 continue
             if not controller.node_local(volume) and not controller.exists(volume):
+                now = self._lookup.record(volume.name)
+                if now is None or now[1].id != volume.id or self._journal.find(volume.name):
+                    continue
                 says = f"The data of {volume.name} are missing from {volume.voltype}; restore them."
                 yield Finding("record", volume.name, says)
             elif volume.state != "ok":
@@ -244,24 +270,33 @@ class Doctor:
     def _backend(self, deadline: Deadline) -> Iterator[Finding]:
         """Backend objects and copies that disagree with the records. An empty store removes none."""
         cluster = self._context.schema()
-        known = {v["Id"]: Volume.from_json(v) for v in self._store.values(keys.VOLUMES)}
-        begun = {operation.arguments.get("Id") for operation in self._journal.list()}
-        purged = {
-            e.key.rpartition("/")[2] for e in self._store.list(keys.purge(self._context.node))
-        }
-        for controller in self._context.controllers.all():
-            for found in controller.inventory():
-                if found.id in begun or found.id in purged:
-                    continue
-                volume = known.get(found.id)
-                if volume is None:
-                    yield from self._orphan(controller, found, cluster, bool(known))
-                elif cluster and (found.copy or {}).get("Revision") != volume.revision:
-                    says = (
-                        f"The copy of the record of {volume.name} beside its data is not current."
-                    )
-                    mend = self._copying(controller, volume, cluster)
-                    yield Finding("copy", volume.name, says, mend)
+        busy, records = self._accounted()
+        everything = [
+            (controller, found)
+            for controller in self._context.controllers.all()
+            for found in controller.inventory()
+        ]
+        # What was made while we looked is in the second answer, what was removed in the first.
+        busy_now, known = self._accounted()
+        passing = busy | busy_now | (records.keys() - known.keys())
+        for controller, found in everything:
+            if found.id in passing:
+                continue
+            volume = known.get(found.id)
+            if volume is None:
+                yield from self._orphan(controller, found, cluster, bool(known))
+            elif cluster and (found.copy or {}).get("Revision") != volume.revision:
+                says = f"The copy of the record of {volume.name} beside its data is not current."
+                mend = self._copying(controller, volume, cluster)
+                yield Finding("copy", volume.name, says, mend)
+
+    def _accounted(self) -> tuple[set[str], dict[str, Volume]]:
+        """The Ids that operations and purges are about, and the records by Id."""
+        busy = {str(operation.arguments.get("Id")) for operation in self._journal.list()}
+        purges = self._store.list(keys.purge(self._context.node))
+        busy |= {entry.key.rpartition("/")[2] for entry in purges}
+        volumes = (Volume.from_json(value) for value in self._store.values(keys.VOLUMES))
+        return busy, {volume.id: volume for volume in volumes}
 
     def _copying(self, controller: Controller, volume: Volume, cluster: str) -> Callable[[], None]:
         return lambda: controller.put_copy(volume, cluster)
@@ -269,10 +304,11 @@ class Doctor:
     def _orphan(
         self, controller: Controller, found: Found, cluster: str | None, not_empty: bool
     ) -> Iterator[Finding]:
+        name = str((found.copy or {}).get("Name", found.id))
         if found.cluster and found.cluster != cluster:
-            return
-        if found.copy is not None:
-            name = str(found.copy.get("Name", found.id))
+            says = f"The {found.what} ({name}) belongs to another cluster and is left alone."
+            yield Finding("backend", name, says)
+        elif found.copy is not None:
             says = f"The {found.what} carries the record of {name}, which the store does not have."
             yield Finding("backend", name, says)
         elif not_empty and found.age > ORPHAN_AGE:
@@ -283,7 +319,7 @@ class Doctor:
         """What an agent would do as time passes; said only where something is to do."""
         gone = self._owners.gone()
         if gone:
-            says = f"{len(gone)} processes are registered as owners that are gone."
+            says = f"Processes that are gone are registered as owners ({len(gone)})."
             yield Finding("owners", self._context.node, says, self._owners.sweep)
         if self._events.old():
             says = f"Events are older than {self._context.config.retention:g} days."

@@ -75,7 +75,8 @@ class Events:
 
     def _put(self, volume: str, verb: str, by: JSON, reason: str, data: JSON) -> Put:
         what = TEXTS[verb].format(volume=volume)
-        if container := data.get("container"):
+        container = data.get("container")
+        if container and verb == "unmount":
             what = f"{what} container {container}"
         event = Event(
             id=uuid.uuid4().hex,

@@ -9,8 +9,9 @@ The keys
 The order of a change
     1. *begin*: one transaction compares what was read (the record's revision, nothing attached,
        no operation) and writes the operation.
-    2. Before each backend step its name is written into the operation, compared at the revision
-       that this owner wrote last: journal entry and token check in one write. Who finds another
+    2. Before each backend step its name is written into the operation (the first one's with the
+       begin), compared at the revision that this owner wrote last: journal entry and token check
+       in one write. Who finds another
        token has been superseded; it touches nothing more and undoes nothing.
     3. *commit*: one transaction compares the operation once more, writes the records and the event
        and drops the operation.
@@ -37,6 +38,7 @@ Why a crash between any two lines is harmless
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ..errors import LibstorageError, NotHere, OperationInProgress, StoreUnavailable, Superseded
 from ..host.commands import Work
@@ -83,12 +85,12 @@ class Held:
 
     def step(self, name: str) -> None:
         """Record the backend step that comes next. Raises Superseded."""
-        self._write(replace(self.record, step=name))
+        self._write(step=name)
 
     def undo(self) -> None:
         """Record that what was done is being undone."""
         try:
-            self._write(replace(self.record, undoing=True))
+            self._write(undoing=True)
         except StoreUnavailable:
             if not self.still_ours():
                 raise
@@ -145,8 +147,9 @@ class Held:
     def _key(self) -> str:
         return keys.operation(self.volume)
 
-    def _write(self, record: Operation) -> None:
+    def _write(self, **changes: Any) -> None:
         while True:
+            record = replace(self.record, **changes)
             revision = self._context.store.transact(
                 [KeyAtRevision(self._key, self._revision)], [Put(self._key, record.to_json())]
             )
@@ -157,7 +160,7 @@ class Held:
             self._check_token()
 
     def _check_token(self) -> None:
-        """A mismatch with our own token (somebody's outcome was written) is none of a loss."""
+        """Raise Superseded unless the token is ours: then a delegate has written an outcome."""
         entry = self._context.store.get(keys.operation(self.volume), linearizable=True)
         if entry is None or entry.value.get("Token") != self.record.token:
             self.let_go()
@@ -165,6 +168,7 @@ class Held:
                 f"The {self.record.verb} of {self.volume} was taken over by a recovery because "
                 f"this process seemed dead; see the events"
             )
+        self.record = replace(self.record, extra=Operation.from_json(entry.value).extra)
         self._wrote(entry.revision)
 
 
@@ -199,13 +203,27 @@ class Journal:
         self._rules[verb] = rule
 
     def begin(
-        self, volume: str, verb: str, arguments: JSON, by: JSON, compares: Sequence[Compare]
+        self,
+        volume: str,
+        verb: str,
+        arguments: JSON,
+        by: JSON,
+        compares: Sequence[Compare],
+        step: str = "",
     ) -> Held | None:
-        """Begin an operation; None where a compare did not hold (read again, decide again)."""
+        """
+        Begin an operation; None where a compare did not hold (read again, decide again).
+
+        step
+            The backend step that comes first, recorded with the beginning.
+        """
+        # A store with an operation has a schema: the first one makes it.
+        _ = self._context.cluster
         record = Operation(
             volume=volume,
             verb=verb,
             arguments=arguments,
+            step=step,
             node=self._context.node,
             started=now(),
             seconds=OPERATION_SECONDS,

@@ -89,20 +89,25 @@ class Mounts:
                 return self._as_if(name, False, ())
             user = found[1].user(engine, id)
             if user is None and found[1].users:
-                return self._as_if(name, False, found[1].users)
+                return self._as_if(name, False, found[1].users, self._attachments.shown(found[1]))
             if test:
-                return self._as_if(name, True, _without(found[1].users, user))
+                users, shown = _without(found[1].users, user), self._attachments.shown(found[1])
+                return self._as_if(name, True, users, shown)
             if self._leave(*found, volume, user, by, deadline):
                 return self._presence(name, True)
             deadline.check(f"{name} changes faster than this call can unmount it; try again")
 
     def _presence(self, name: str, changed: bool) -> Presence:
         found = self._attachments.here(name)
-        return self._as_if(name, changed, found[1].users if found else ())
+        if found is None:
+            return self._as_if(name, changed, ())
+        return self._as_if(name, changed, found[1].users, self._attachments.shown(found[1]))
 
-    def _as_if(self, name: str, changed: bool, users: tuple[User, ...]) -> Presence:
-        """What the volume's presence is, or would be, with these users."""
-        point = str(self._attachments.point(name)) if users else ""
+    def _as_if(
+        self, name: str, changed: bool, users: tuple[User, ...], shown: bool = True
+    ) -> Presence:
+        """What the volume's presence is, or would be, with these users; ``shown``: and mounted."""
+        point = str(self._attachments.point(name)) if users and shown else ""
         node = self._context.node
         return Presence(changed, point, tuple(f"{user.who}@{node}" for user in users))
 

@@ -28,22 +28,19 @@ def present(work: Work, controller: Controller, volume: Volume, point: Path) -> 
         mounts.mount(work, str(source.path), point, source.fstype, ",".join(["loop", *flags]))
     else:
         mounts.mount(work, str(source.path), point, source.fstype, ",".join(flags))
-    device = _device(source, point)
-    if not shown(device, point):
+    mounted = mounts.at(point)
+    device = mounted.source if source.kind == "image" and mounted else str(source.path)
+    if not _shows(mounted, device, point):
         raise BackendError(f"{point} does not show {source.path} although it was mounted")
     return device
 
 
-def _device(source: Source, point: Path) -> str:
-    mounted = mounts.at(point)
-    if source.kind == "image" and mounted is not None:
-        return mounted.source
-    return str(source.path)
-
-
 def shown(device: str, point: Path) -> bool:
     """Is what was mounted still to be seen at the mount point?"""
-    mounted = mounts.at(point)
+    return _shows(mounts.at(point), device, point)
+
+
+def _shows(mounted: mounts.Mount | None, device: str, point: Path) -> bool:
     if mounted is None:
         return False
     if mounted.source == device:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .. import errors
-from ..errors import BackendError, LibstorageError, OperationInProgress, Superseded
+from ..errors import BackendError, LibstorageError, NotHere, OperationInProgress, Superseded
 from ..records import JSON
 from ..store.contract import Delete, Entry, KeyAbsent, KeyAtRevision, Put
 from . import keys
@@ -103,8 +103,9 @@ class Requests:
     def _act(self, mine: Entry, act: Callable[[], JSON]) -> JSON:
         try:
             answer = act()
-        except (Superseded, OperationInProgress):
-            # Says nothing about the request itself: whoever waits may claim it.
+        except (Superseded, OperationInProgress, NotHere):
+            # Says nothing about the request itself: whoever waits may claim it, above all the
+            # node that has the data.
             self._store.transact([KeyAtRevision(mine.key, mine.revision)], [Delete(mine.key)])
             raise
         except LibstorageError as exc:

@@ -101,18 +101,22 @@ class Usage:
                 KeyAbsent(keys.attachment(record.name, self._context.node)),
                 PrefixEmpty(keys.attachments(record.name)),
             ],
+            step="inspect",
         )
 
     def _look(self, held: Held, volume: Volume, point: Path, summary: bool) -> list[dict[str, str]]:
         controller = self._context.controller(volume)
         try:
-            held.step("inspect")
             path = controller.inspect(held.work, volume)
             entries = self._below(held.work, path, point, summary)
         except BaseException as exc:
             undo(held, lambda: controller.end_inspection(held.work, volume.id), exc)
             raise
-        undo(held, lambda: controller.end_inspection(held.work, volume.id))
+        try:
+            controller.end_inspection(held.work, volume.id)
+            held.commit()
+        finally:
+            held.let_go()
         return entries
 
     def _recover(self, held: Held) -> None:

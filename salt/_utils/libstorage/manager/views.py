@@ -104,7 +104,9 @@ class Views:
 
     def operations(self) -> list[JSON]:
         """The changes in progress, also those whose owner has died."""
-        return [{**o.to_json(), **self._operation(o)} for o in self._journal.list()]
+        # The token is for its owner alone: it is what lets a process write on the operation.
+        shown = [{**o.to_json(), **self._operation(o)} for o in self._journal.list()]
+        return [{k: v for k, v in row.items() if k != "Token"} for row in shown]
 
     def _look(self) -> Look:
         return Look(

@@ -84,9 +84,9 @@ class Volumes:
             volume, warnings = self._wanted(name, given, by)
             self._context.controller(volume).check(volume)
             if not test:
-                held = self._journal.begin(
-                    name, "create", volume.to_json(), by, [KeyAbsent(keys.volume(name))]
-                )
+                free = [KeyAbsent(keys.volume(name))]
+                step = self._first_step(volume, "create")
+                held = self._journal.begin(name, "create", volume.to_json(), by, free, step)
                 if held is None:
                     deadline.check(f"{name} changes faster than this call can create it; try again")
                     continue
@@ -113,6 +113,10 @@ class Volumes:
             node=self._context.node if shape.tied else "",
         )
         return volume, shape.warnings
+
+    def _first_step(self, volume: Volume, step: str) -> str:
+        """What each node keeps for itself is no step of the operation."""
+        return "" if self._context.controller(volume).node_local(volume) else step
 
     def _same(self, volume: Volume, given: Given) -> Outcome:
         """The existing volume, if all that was given would result in it."""
@@ -143,9 +147,7 @@ class Volumes:
         try:
             # What each node keeps for itself is made at its first mount there.
             if not controller.node_local(volume):
-                held.step("create")
                 controller.create(held.work, volume)
-                held.step("copy")
                 controller.put_copy(volume, self._context.cluster)
             key = keys.volume(volume.name)
             made = self._events.success(volume.name, "create", held.record.by)
@@ -181,21 +183,27 @@ class Volumes:
             if found is None:
                 raise NoSuchVolume(name)
             entry, volume = found
-            if not test:
-                self._attachments.tidy(volume, deadline)
-            self._refuse_if_held(volume, force)
             if test:
+                here = self._attachments.settled(name, volume, deadline, recover=False)
+                self._refuse_if_held(volume, force, free_here=not (here and here[1].users))
                 return volume
-            held = self._journal.begin(
-                name, "rm", volume.to_json(), by, self._free(entry, volume, force)
-            )
+            self._attachments.tidy(volume, deadline)
+            self._refuse_if_held(volume, force)
+            free = self._free(entry, volume, force)
+            step = self._first_step(volume, "destroy")
+            held = self._journal.begin(name, "rm", volume.to_json(), by, free, step)
             if held is not None:
                 self._remove(held)
                 return volume
             deadline.check(f"{name} changes faster than this call can remove it; try again")
 
-    def _refuse_if_held(self, volume: Volume, force: bool) -> None:
-        """Say what holds the volume; nothing is removed from under it."""
+    def _refuse_if_held(self, volume: Volume, force: bool, *, free_here: bool = False) -> None:
+        """
+        Say what holds the volume; nothing is removed from under it.
+
+        free_here
+            Judge this node's attachment as gone: a removal would release it first.
+        """
         name = volume.name
         if volume.node and volume.node != self._context.node:
             raise NotHere(f"{name} has its data on {volume.node}; remove it there")
@@ -204,14 +212,9 @@ class Volumes:
         snapshots = [s["Name"] for s in self._store.values(keys.snapshots(name))]
         if snapshots:
             raise VolumeInUse(f"Volume has snapshots: {', '.join(snapshots)}")
-        boot_id = self._context.seen_boot_id()
-        refuse_if_attached(
-            [
-                a
-                for a in self._attachments.everywhere(name)
-                if a.node != self._context.node or a.boot_id == boot_id
-            ]
-        )
+        attached = self._attachments.everywhere(name)
+        node = self._context.node
+        refuse_if_attached([a for a in attached if not (free_here and a.node == node)])
         references = list(self._store.list(keys.references(name)))
         if references and not force:
             raise VolumeInUse(
@@ -219,8 +222,11 @@ class Volumes:
                 f"remove the containers that refer to it, or use force=True"
             )
         held = self._context.controller(volume).in_use().get(volume.id)
-        if held:
-            raise VolumeInUse(f"Volume in use by {held} although it is not attached; run doctor")
+        # What the dead have left of an attachment or operation would be released first.
+        if held and not (free_here and (attached or self._journal.find(name))):
+            raise VolumeInUse(
+                f"Volume in use by {held} although it is not attached; run doctor fix=True"
+            )
 
     def _free(self, entry: Entry, volume: Volume, force: bool) -> list[Compare]:
         compares: list[Compare] = [
@@ -245,9 +251,8 @@ class Volumes:
         volume = Volume.from_json(held.record.arguments)
         controller = self._context.controller(volume)
         if not controller.node_local(volume):
-            held.step("copy")
+            # The copy first: what is half removed must not pass for a volume.
             controller.drop_copy(volume.id)
-            held.step("destroy")
             controller.destroy(held.work, volume.id)
         removed = self._events.success(volume.name, "rm", held.record.by)
 

@@ -1,0 +1,88 @@
+"""
+How a verb is measured beside its floor.
+
+A story is a row of steps that belong together (a volume is created, mounted, unmounted, removed).
+In each round every step is done by us and by hand, one right after the other, and the two take
+turns in coming first, so that what disturbs the machine meets both alike.
+"""
+
+import gc
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+WARM_UP = 2  # rounds that nobody counts
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A verb and its floor; one without a name only prepares or ends and is not timed."""
+
+    name: str
+    ours: Callable[[], object]
+    floor: Callable[[], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """
+    Steps that follow each other.
+
+    names
+        All that its steps are called.
+    begin
+        Prepares what all rounds share and returns a round: its number -> the steps.
+    """
+
+    names: tuple[str, ...]
+    begin: Callable[[], Callable[[int], Iterator[Step]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """Medians of a verb; ``ratio`` is that of the ratios within each round."""
+
+    name: str
+    floor_ms: float
+    ours_ms: float
+    ratio: float
+    samples: int
+
+    @classmethod
+    def of(cls, name: str, pairs: Sequence[tuple[float, float]]) -> "Figure":
+        """From (floor, ours) in seconds."""
+        return cls(
+            name=name,
+            floor_ms=round(median(floor for floor, _ in pairs) * 1000, 3),
+            ours_ms=round(median(ours for _, ours in pairs) * 1000, 3),
+            ratio=round(median(ours / floor for floor, ours in pairs), 2),
+            samples=len(pairs),
+        )
+
+
+def figures(story: Story, rounds: int) -> list[Figure]:
+    """Run a story so many times."""
+    steps_of = story.begin()
+    pairs: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for number in range(WARM_UP + rounds):
+        gc.collect()
+        for step in steps_of(number):
+            if number % 2:
+                ours, floor = _timed(step.ours), _timed(step.floor)
+            else:
+                floor, ours = _timed(step.floor), _timed(step.ours)
+            if step.name and number >= WARM_UP:
+                pairs[step.name].append((floor, ours))
+    return [Figure.of(name, found) for name, found in pairs.items()]
+
+
+def _timed(call: Callable[[], Any]) -> float:
+    """Seconds that a call takes; letting go of its answer is not its own."""
+    start = time.perf_counter()
+    answer = call()
+    took = time.perf_counter() - start
+    del answer
+    return took

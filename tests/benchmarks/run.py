@@ -1,0 +1,123 @@
+"""
+Each verb beside its floor: `make bench`. See docs/benchmarks.md.
+
+    ONLY=local   the names that begin so
+    N=50         samples of each (15 at least, unless fewer are asked for)
+    WHERE=1      where our time goes, in microseconds, after the table
+    STRICT=1     exit status 1 where a target does not hold
+"""
+
+import json
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FrameType
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "salt" / "_utils"), str(ROOT / "tests")]
+
+from benchmarks import breakdown, many, volumes  # noqa: E402 - the path comes first
+from benchmarks.measure import Figure, Story, figures  # noqa: E402
+from benchmarks.place import Place  # noqa: E402
+
+SAMPLES = 25
+SUBJECTS: tuple[Callable[[Place], list[Story]], ...] = (volumes.stories, many.stories)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a figure must not exceed: a ratio, or milliseconds."""
+
+    ratio: float = 0.0
+    ms: float = 0.0
+
+    def holds(self, figure: Figure) -> bool:
+        return figure.ratio <= self.ratio if self.ratio else figure.ours_ms < self.ms
+
+    def __str__(self) -> str:
+        return f"ratio {self.ratio:g}" if self.ratio else f"{self.ms:g} ms"
+
+
+TARGETS = {
+    "local.create_ext4": Target(ratio=1.3),
+    "local.create_xfs": Target(ratio=1.3),
+    "local.mount_ext4": Target(ratio=1.5),
+    "local.unmount_ext4": Target(ratio=1.5),
+    "local.rm_ext4": Target(ratio=1.5),
+    "store.ls_10000": Target(ms=150),
+    "store.info_10000": Target(ms=2),
+}
+
+
+def show(figure: Figure) -> bool:
+    """A line of the table; whether its target, if it has one, holds."""
+    target = TARGETS.get(figure.name)
+    holds = target is None or target.holds(figure)
+    mark = "" if target is None else f"{target!s:>10}  {'holds' if holds else 'MISSED'}"
+    print(
+        f"{figure.name:<24}{figure.floor_ms:>10.3f}{figure.ours_ms:>10.3f}"
+        f"{figure.ratio:>8.2f}{figure.samples:>9}  {mark}".rstrip(),
+        flush=True,
+    )
+    return holds
+
+
+def bench(place: Place, only: str, samples: int) -> tuple[list[Figure], bool]:
+    """Measure and show what is asked for; the figures, and whether all targets hold."""
+    print(f"{'name':<24}{'floor ms':>10}{'ours ms':>10}{'ratio':>8}{'samples':>9}      target")
+    found, hold = [], True
+    for story in chosen(place, only):
+        for figure in figures(story, samples):
+            if figure.name.startswith(only):
+                hold = show(figure) and hold
+                found.append(figure)
+    return found, hold
+
+
+def chosen(place: Place, only: str) -> list[Story]:
+    """The stories that have a name which begins so."""
+    every = [story for subject in SUBJECTS for story in subject(place)]
+    return [story for story in every if any(name.startswith(only) for name in story.names)]
+
+
+def write(path: Path, found: list[Figure]) -> None:
+    path.write_text(json.dumps([asdict(figure) for figure in found], indent=1) + "\n")
+    print("written to build/bench.json; the ratio is the median of each round's own", flush=True)
+
+
+def main() -> int:
+    only, samples = os.environ.get("ONLY", ""), int(os.environ.get("N") or SAMPLES)
+    build = ROOT / "build"
+    build.mkdir(exist_ok=True)
+    signal.signal(signal.SIGTERM, _interrupt)
+    scratch = tempfile.TemporaryDirectory(prefix="bench-", dir=build)
+    with scratch as folder, Place(Path(folder) / "root") as place:
+        try:
+            found, hold = bench(place, only, samples)
+            if found:
+                write(build / "bench.json", found)
+            if found and os.environ.get("WHERE"):
+                breakdown.show(chosen(place, only), only, samples)
+        finally:
+            # A second Ctrl-C must not leave mounts and loop devices behind.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if not found:
+        print(f"no benchmark begins with {only!r}", file=sys.stderr)
+        return 2
+    return 1 if os.environ.get("STRICT") == "1" and not hold else 0
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

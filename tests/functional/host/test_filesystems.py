@@ -1,0 +1,102 @@
+"""Every filesystem at its smallest: made, mounted, written to, mounted again."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from lab.site import Site
+from libstorage.errors import BackendError, CommandFailed
+from libstorage.host import files, filesystems, mounts
+from libstorage.host.commands import Work
+from libstorage.host.filesystems import KINDS
+from libstorage.records import MB
+
+MADE = [name for name, kind in KINDS.items() if kind.mkfs]
+WORK = Work()
+
+
+def image(site: Site, size: int) -> Path:
+    path = site.root / f"{size}.img"
+    files.make_sparse(path, size * MB)
+    return path
+
+
+def mounted(site: Site, path: Path, fstype: str, options: str = "loop") -> Path:
+    point = site.root / "m"
+    point.mkdir(exist_ok=True)
+    mounts.mount(WORK, str(path), point, fstype, options)
+    return point
+
+
+def bits(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def use(site: Site, path: Path, fstype: str) -> None:
+    """Mount, write, mount again and read."""
+    point = mounted(site, path, fstype)
+    (point / "file").write_text("kept")
+    mounts.unmount(WORK, point)
+    filesystems.check(WORK, path, fstype)
+    point = mounted(site, path, fstype)
+    assert (point / "file").read_text() == "kept"
+    mounts.unmount(WORK, point)
+
+
+@pytest.mark.parametrize("fstype", MADE)
+def test_the_smallest_of_each_can_be_made_and_used(site: Site, fstype: str) -> None:
+    size = KINDS[fstype].smallest
+    path = image(site, size)
+    filesystems.make(WORK, path, fstype, size)
+    use(site, path, fstype)
+
+
+@pytest.mark.parametrize("fstype", [name for name in MADE if KINDS[name].smallest > 1])
+def test_one_mb_less_than_the_smallest_fails_or_has_no_journal(site: Site, fstype: str) -> None:
+    """The table's figure is the true limit: the tools refuse, or give up the journal."""
+    size = KINDS[fstype].smallest - 1
+    path = image(site, size)
+    try:
+        filesystems.make(WORK, path, fstype, size)
+    except CommandFailed:
+        return
+    features = WORK.run("dumpe2fs", "-h", str(path))
+    assert "has_journal" not in features
+
+
+@pytest.mark.parametrize("fstype", [name for name in MADE if KINDS[name].small])
+def test_both_sides_of_the_small_flags_can_be_made(site: Site, fstype: str) -> None:
+    for size in (KINDS[fstype].small - 1, KINDS[fstype].small):
+        filesystems.make(WORK, image(site, size), fstype, size)
+
+
+def test_the_default_of_old_xfs_of_100_mb_works(site: Site) -> None:
+    path = image(site, 100)
+    filesystems.make(WORK, path, "xfs", 100)
+    use(site, path, "xfs")
+
+
+@pytest.mark.parametrize("there", ["ext4", "xfs", "btrfs"])
+@pytest.mark.parametrize("fstype", MADE)
+def test_what_holds_data_is_never_formatted_over(site: Site, fstype: str, there: str) -> None:
+    path = image(site, 32)
+    filesystems.make(WORK, path, there, 32)
+    before = bits(path)
+    with pytest.raises(BackendError, match=f"{path} holds data already"):
+        filesystems.make(WORK, path, fstype, 32)
+    assert bits(path) == before
+
+
+@pytest.mark.parametrize("fstype", MADE)
+def test_a_read_only_look_changes_no_bit(site: Site, fstype: str) -> None:
+    size = max(KINDS[fstype].smallest, 8)
+    path = image(site, size)
+    filesystems.make(WORK, path, fstype, size)
+    use(site, path, fstype)
+    before = bits(path)
+    point = mounted(site, path, fstype, f"loop,{KINDS[fstype].read_only}")
+    assert (point / "file").read_text() == "kept"
+    mounts.unmount(WORK, point)
+    assert bits(path) == before

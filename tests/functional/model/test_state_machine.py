@@ -1,0 +1,286 @@
+"""
+Random sequences of verbs against a model, with deaths and reboots in between.
+
+``DSVOLUME_EXAMPLES`` says how many sequences (30); the soak asks for more. One run has a fixed seed
+and one a fresh one, which is printed: ``DSVOLUME_SEED`` plays it again.
+"""
+
+import os
+import random
+import signal
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, seed, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+
+from lab.faults import KINDS, Trap, fork_victim
+from lab.site import NODE, Site, assert_clean
+from libstorage.errors import InvalidInput, LibstorageError, NoSuchVolume, VolumeExists, VolumeInUse
+from libstorage.manager import Given
+
+NAMES = st.sampled_from(["a", "b", "c"])
+USERS = st.sampled_from(["u1", "u2", "u3"])
+KIND = st.sampled_from([kind for kind in KINDS if kind not in ("ext2", "ext3")])
+TEXT = st.text("abcdefgh ", min_size=1, max_size=20)
+
+
+@dataclass
+class Model:
+    """What a volume must be."""
+
+    kind: str
+    users: set[str] = field(default_factory=set)
+    text: str = ""
+
+    @property
+    def keeps(self):
+        return self.kind not in ("raw", "secure")
+
+
+class Verbs(RuleBasedStateMachine):
+    """One node; every verb does what the model says, or refuses as the model says."""
+
+    def __init__(self):
+        super().__init__()
+        self._folder = tempfile.TemporaryDirectory(prefix="dsvolume-model-")
+        self.site = Site(Path(self._folder.name, "site"), lease=0.5)
+        self.site.__enter__()
+        self.manager = self.site.manager()
+        self.model: dict[str, Model] = {}
+
+    def teardown(self):
+        for name, volume in self.model.items():
+            for user in volume.users:
+                self.manager.unmount(name, id=user)
+            self.manager.rm(name)
+        self.manager.doctor(fix=True)
+        assert_clean(self.site)
+        assert self.manager.ls() == []
+        self.site.close()
+        self._folder.cleanup()
+
+    # -- verbs
+
+    @initialize(kind=KIND)
+    def begin_with_one(self, kind):
+        self.create("a", kind)
+
+    @rule(name=NAMES, kind=KIND)
+    def create(self, name, kind):
+        existing = self.model.get(name)
+        given = Given(**KINDS[kind])
+        try:
+            answer = self.manager.create(name, given)
+        except VolumeExists:
+            assert existing and existing.kind != kind
+        else:
+            assert answer["Created"] == (existing is None)
+            assert existing is None or existing.kind == kind or _says_less(kind, existing.kind)
+            self.model.setdefault(name, Model(kind))
+
+    @rule(name=NAMES)
+    def rm(self, name):
+        volume = self.model.get(name)
+        try:
+            self.manager.rm(name)
+        except NoSuchVolume:
+            assert volume is None
+        except VolumeInUse:
+            assert volume.users
+        else:
+            assert not volume.users
+            del self.model[name]
+
+    @rule(name=NAMES, user=USERS)
+    def mount(self, name, user):
+        volume = self.model.get(name)
+        try:
+            answer = self.manager.mount(name, id=user)
+        except NoSuchVolume:
+            assert volume is None
+        except VolumeInUse:
+            assert volume.kind == "secure" and volume.users and user not in volume.users
+        else:
+            assert answer["Changed"] == (user not in volume.users)
+            volume.users.add(user)
+
+    @rule(name=NAMES, user=USERS)
+    def unmount(self, name, user):
+        volume = self.model.get(name)
+        try:
+            answer = self.manager.unmount(name, id=user)
+        except NoSuchVolume:
+            assert volume is None
+        else:
+            assert answer["Changed"] == (user in volume.users)
+            volume.users.discard(user)
+
+    @rule(name=NAMES, text=TEXT)
+    def write(self, name, text):
+        volume = self.model.get(name)
+        if volume and volume.users and volume.keeps:
+            (self._point(name) / "file").write_text(text)
+            volume.text = text
+
+    @rule(name=NAMES)
+    def usage(self, name):
+        if name not in self.model:
+            with pytest.raises(NoSuchVolume):
+                self.manager.usage(name)
+        else:
+            [answer] = self.manager.usage(name, summary=False)
+            assert answer["Err"] == ""
+            files = [entry["file"] for entry in answer["Usage"]]
+            if self.model[name].text:
+                assert str(self._point(name) / "file") in files
+            assert files[-1] == "total"
+
+    @rule()
+    def bad_input(self):
+        with pytest.raises(InvalidInput):
+            self.manager.create("../x", Given())
+
+    @rule()
+    def doctor_finds_nothing(self):
+        found = [f for f in self.manager.doctor() if f["Kind"] != "owners"]
+        assert found == []
+
+    @rule()
+    def another_process(self):
+        self.manager.close()
+        self.manager = self.site.manager()
+
+    @rule()
+    def reboot(self):
+        self.manager.close()
+        self.site.reboot()
+        self.manager = self.site.manager()
+        for volume in self.model.values():
+            volume.users = set()
+            if volume.kind == "ram":
+                volume.text = ""
+
+    @rule(
+        name=NAMES,
+        user=USERS,
+        kind=KIND,
+        verb=st.sampled_from(["create", "rm", "mount", "unmount", "usage"]),
+        point=st.integers(1, 40),
+        stop=st.booleans(),
+        doctor=st.booleans(),
+    )
+    def die(self, name, user, kind, verb, point, stop, doctor):
+        """Another process dies in the middle of a verb; what it began is done or undone."""
+        acts = {
+            "create": lambda m: m.create(name, Given(**KINDS[kind])),
+            "rm": lambda m: m.rm(name),
+            "mount": lambda m: m.mount(name, id=user),
+            "unmount": lambda m: m.unmount(name, id=user),
+            "usage": lambda m: m.usage(name),
+        }
+
+        def act(manager):
+            with suppress(LibstorageError):
+                acts[verb](manager)
+
+        pid, pipe = fork_victim(self.site.config, act, Trap(point, "stop" if stop else "kill"))
+        os.close(pipe)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WSTOPPED | os.WNOWAIT)
+        if doctor:
+            assert [f for f in self.manager.doctor(fix=True) if f["Fixed"] is False] == []
+        else:
+            act(self.manager)
+        # Stopped where it owned nothing, nobody had to end it.
+        os.kill(pid, signal.SIGKILL)
+        with suppress(ChildProcessError):
+            os.waitpid(pid, 0)
+        self._accept(name, user, kind, verb)
+
+    def _accept(self, name, user, kind, verb):
+        """Take what is there now for the model, if it is as before the verb or as asked."""
+        there = {record["Name"] for record in self.manager.ls()}
+        volume = self.model.get(name)
+        if verb == "create" and volume is None:
+            if name in there:
+                self.model[name] = Model(kind)
+        elif verb == "rm" and volume and not volume.users:
+            if name not in there:
+                del self.model[name]
+        elif verb in ("mount", "unmount") and volume:
+            users = self._users(name)
+            before = volume.users
+            after = before | {user} if verb == "mount" else before - {user}
+            assert users in (before, after)
+            volume.users = users
+
+    # -- what is always so
+
+    @invariant()
+    def records_are_as_modelled(self):
+        records = {record["Name"]: record for record in self.manager.ls()}
+        assert set(records) == set(self.model)
+        for name, volume in self.model.items():
+            assert self._users(name) == volume.users
+            assert bool(records[name]["Mountpoint"]) == bool(volume.users)
+
+    @invariant()
+    def the_mount_table_agrees(self):
+        mounted = {p.name for p in self.site.mounted() if p.parent.name == "mounts"}
+        assert mounted == {name for name, volume in self.model.items() if volume.users}
+
+    @invariant()
+    def what_was_written_is_there(self):
+        for name, volume in self.model.items():
+            if volume.users and volume.keeps and volume.text:
+                assert (self._point(name) / "file").read_text() == volume.text
+
+    def _users(self, name):
+        [record] = self.manager.info(name)
+        users = record["Containers"] or ()
+        return {user.removeprefix("salt:").removesuffix(f"@{NODE}") for user in users}
+
+    def _point(self, name):
+        return self.site.config.mount_root / name
+
+
+def _says_less(asked, actual):
+    """Asking for a plain directory says only the policy, which an image has too."""
+    return asked == "directory" and KINDS[actual]["policy"] == "local"
+
+
+def _run(number):
+    seed(number)(Verbs)
+    run_state_machine_as_test(
+        Verbs,
+        settings=settings(
+            max_examples=int(os.environ.get("DSVOLUME_EXAMPLES", "30")),
+            stateful_step_count=30,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+@pytest.mark.timeout(2400)
+def test_random_verbs_agree_with_the_model():
+    _run(2015)
+
+
+@pytest.mark.timeout(2400)
+def test_random_verbs_agree_with_the_model_from_a_fresh_seed(capsys):
+    number = int(os.environ.get("DSVOLUME_SEED") or random.SystemRandom().randrange(10**9))
+    with capsys.disabled():
+        print(f"\nseed: DSVOLUME_SEED={number}")
+    _run(number)

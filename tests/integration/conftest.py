@@ -1,0 +1,52 @@
+"""Salt's loader on the checkout, in this process, with a dsvolume root of each test's own."""
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import salt._logging
+import salt.config
+import salt.loader
+from checkout import configure
+from loaded import States, working_on
+
+from lab.site import NODE, Site
+
+warnings.filterwarnings("ignore", category=DeprecationWarning, module="salt")
+
+
+@pytest.fixture(scope="session")
+def opts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A masterless minion's options, made from the checkout's etc/."""
+    folder = tmp_path_factory.mktemp("minion")
+    config = configure(folder, NODE, {"root": str(folder / "dsvolume")})
+    made = dict(salt.config.minion_config(str(config / "minion")))
+    made["dsvolume"] = dict(made["dsvolume"])  # the loaders share it; tests change it
+    # Nothing sets up Salt's logging in this process; what is kept for that would come at its end.
+    salt._logging.shutdown_temp_handler()
+    made["grains"] = salt.loader.grains(made)
+    return made
+
+
+@pytest.fixture(scope="session")
+def _modules(opts: dict[str, Any]) -> Any:
+    return salt.loader.minion_mods(opts, utils=salt.loader.utils(opts))
+
+
+@pytest.fixture(scope="session")
+def _states(opts: dict[str, Any], _modules: Any) -> Any:
+    return salt.loader.states(opts, _modules, salt.loader.utils(opts), None)
+
+
+@pytest.fixture
+def modules(opts: dict[str, Any], _modules: Any, site: Site) -> Iterator[Any]:
+    """Execution modules; dsvolume works on the site."""
+    with working_on(opts, _modules, site):
+        yield _modules
+
+
+@pytest.fixture
+def states(_states: Any, modules: Any) -> States:
+    """The states of dsvolume, on the site."""
+    return States(_states, modules)

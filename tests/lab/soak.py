@@ -1,0 +1,179 @@
+"""
+The long runs: the full counts that CI has no time for.
+
+    make soak                     all of them
+    make soak ONLY=faults N=20    one, with its count
+
+Each prints what it does, and on success writes its result (commit, seed, counts, duration) to
+docs/proof/, to be committed.
+"""
+
+import json
+import os
+import platform
+import random
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PROOF = ROOT / "docs" / "proof"
+
+
+@dataclass(frozen=True)
+class Soak:
+    """
+    A long run.
+
+    promise
+        What it proves.
+    count, unit
+        How often, unless N says otherwise, and what is counted.
+    """
+
+    promise: str
+    count: int
+    unit: str
+    run: Callable[[int, int], dict[str, object]]
+
+
+def pytest(paths: str, **environment: object) -> dict[str, object]:
+    """Run tests, showing them as they go; raises SystemExit where one fails."""
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "--timeout=2400", *paths.split()]
+    variables = {key: str(value) for key, value in environment.items()}
+    told = ["CI=true", *(f"{k}={v}" for k, v in variables.items())]
+    print("$", *told, "pytest", paths, flush=True)
+    child = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=os.environ | {"CI": "true"} | variables,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout
+    last = ""
+    for line in child.stdout:
+        print(line, end="", flush=True)
+        last = line if re.search(r"\d+ passed", line) else last
+    if child.wait() or not last:
+        raise SystemExit(f"failed: pytest {paths}")
+    return {"tests": int(re.search(r"(\d+) passed", last)[1])}  # type: ignore[index]
+
+
+def faults(count: int, seed: int) -> dict[str, object]:
+    report = ROOT / "build" / "faults.txt"
+    report.parent.mkdir(exist_ok=True)
+    report.unlink(missing_ok=True)
+    told = pytest("tests/functional/faults", DSVOLUME_ROUNDS=count, DSVOLUME_REPORT=report)
+    struck: dict[str, int] = {}
+    for line in report.read_text().splitlines():
+        action, number = line.split()
+        struck[action] = struck.get(action, 0) + int(number)
+    return {**told, "faults": struck, "faults in all": sum(struck.values())}
+
+
+def model(count: int, seed: int) -> dict[str, object]:
+    return pytest("tests/functional/model", DSVOLUME_EXAMPLES=count, DSVOLUME_SEED=seed)
+
+
+def states(count: int, seed: int) -> dict[str, object]:
+    return pytest(
+        "tests/integration/test_states_foretell.py", DSVOLUME_EXAMPLES=count, DSVOLUME_SEED=seed
+    )
+
+
+def races(count: int, seed: int) -> dict[str, object]:
+    told: dict[str, object] = {"tests": 0}
+    for turn in range(count):
+        print(f"round {turn + 1} of {count}", flush=True)
+        told = pytest("tests/functional/concurrency")
+    return told
+
+
+def fresh(count: int, seed: int) -> dict[str, object]:
+    releases = []
+    for _ in range(count):
+        child = subprocess.Popen(
+            ["bash", str(ROOT / "tests/lab/fresh.sh")], stdout=subprocess.PIPE, text=True, cwd=ROOT
+        )
+        assert child.stdout
+        for line in child.stdout:
+            print(line, end="", flush=True)
+            releases += re.findall(r"\b(bookworm|trixie)\b", line)
+        if child.wait():
+            raise SystemExit("failed: tests/lab/fresh.sh")
+    return {"release": sorted(set(releases))}
+
+
+SOAKS = {
+    "faults": Soak(
+        "Every verb, killed, stopped or orphaned at every point, leaves nothing half done",
+        20,
+        "rounds",
+        faults,
+    ),
+    "model": Soak(
+        "Random verbs, deaths and reboots agree with the model", 400, "sequences, twice", model
+    ),
+    "states": Soak(
+        "Test runs write nothing and foretell the changes of real runs",
+        300,
+        "examples, twice",
+        states,
+    ),
+    "races": Soak(
+        "Eight processes at once: one creates, and all users are counted", 20, "rounds", races
+    ),
+    "fresh": Soak("The README's commands work on the other Debian release", 1, "machine", fresh),
+}
+
+
+def prove(name: str, soak: Soak, count: int, seed: int) -> None:
+    """Run one and keep its result."""
+    print(f"== {name}: {soak.promise} ({count} {soak.unit})", flush=True)
+    begun = time.monotonic()
+    told = soak.run(count, seed)
+    release = next(
+        line.split("=")[1].strip().strip('"')
+        for line in Path("/etc/os-release").read_text().splitlines()
+        if line.startswith("PRETTY_NAME=")
+    )
+    result = {
+        "promise": soak.promise,
+        "commit": _git("rev-parse", "HEAD") + ("+changes" if _git("status", "--porcelain") else ""),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "count": f"{count} {soak.unit}",
+        "seed": seed,
+        **told,
+        "seconds": round(time.monotonic() - begun),
+        "host": f"{release}, Linux {platform.release()}, Python {platform.python_version()}, "
+        f"{os.cpu_count()} cores",
+    }
+    PROOF.mkdir(parents=True, exist_ok=True)
+    path = PROOF / f"{name}.json"
+    path.write_text(json.dumps(result, indent=2) + "\n")
+    print(f"== {name}: held, {result['seconds']} s; {path.relative_to(ROOT)}", flush=True)
+
+
+def _git(*argv: str) -> str:
+    return subprocess.run(
+        ["git", *argv], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+def main() -> None:
+    only = os.environ.get("ONLY")
+    if only and only not in SOAKS:
+        raise SystemExit(f"ONLY={only} is none of {', '.join(SOAKS)}")
+    seed = int(os.environ.get("DSVOLUME_SEED") or random.SystemRandom().randrange(10**9))
+    for name in [only] if only else SOAKS:
+        prove(name, SOAKS[name], int(os.environ.get("N") or SOAKS[name].count), seed)
+
+
+if __name__ == "__main__":
+    main()
