@@ -48,6 +48,7 @@ class Hand:
     def __init__(self, folder: Path, record: dict[str, Any]) -> None:
         self.folder = folder
         self._copy = {"record": record}
+        self._devices: dict[str, str] = {}
         for name in ("images", "ram", "mounts", "maintenance"):
             (folder / name).mkdir(parents=True)
 
@@ -74,9 +75,15 @@ class Hand:
         self._write_copy(image.with_suffix(".json"))
 
     def mount_image(self, name: str, fstype: str) -> None:
+        """A loop device, and the mount: two commands (ours mounts with ``-o loop``: one)."""
+        device = command("losetup", "--find", "--show", str(self.image(name))).strip()
         point = self._make_point(name)
-        options = "loop,nosuid,nodev"
-        command("mount", "-n", "-t", fstype, "-o", options, str(self.image(name)), point)
+        command("mount", "-n", "-t", fstype, "-o", "nosuid,nodev", device, point)
+        self._devices[name] = device
+
+    def unmount_image(self, name: str) -> None:
+        self.unmount(name)
+        command("losetup", "--detach", self._devices.pop(name))
 
     def unmount(self, name: str) -> None:
         command("umount", "-n", str(self.point(name)))
@@ -84,8 +91,8 @@ class Hand:
 
     def remove_image(self, name: str) -> None:
         """The image, its copy, and one fsync: what is said to be gone does not come back."""
-        self.image(name).unlink()
-        self.image(name).with_suffix(".json").unlink()
+        image = self.image(name)
+        command("rm", str(image), str(image.with_suffix(".json")))
         sync(self.folder / "images")
 
     def usage(self, name: str, fstype: str) -> None:

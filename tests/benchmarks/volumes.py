@@ -50,7 +50,7 @@ def _image(place: Place, fstype: str) -> Story:
             if again:
                 yield from _again(place, name, again)
             yield Step(
-                unmount, partial(manager.unmount, name, id="one"), partial(hand.unmount, name)
+                unmount, partial(manager.unmount, name, id="one"), partial(hand.unmount_image, name)
             )
             if usage:
                 yield Step(usage, partial(manager.usage, name), partial(hand.usage, name, fstype))

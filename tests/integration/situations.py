@@ -75,26 +75,21 @@ def kill_during(site: Site, act: Callable[[VolumeManager], object], point: int) 
 DIES = """
 import signal
 from libstorage.manager import journal
-verb, name, given, at = arguments
-real = journal.Held.step
+verb, name, given = arguments
+begin = journal.Journal.begin
 
-def die(self, *_):
+def begin_and_die(*args, **kwargs):
+    assert begin(*args, **kwargs) is not None
     os.kill(os.getpid(), signal.SIGKILL)
 
-def step(self, step):
-    if at == "begun":
-        real(self, step)
-    die(self)
-
-journal.Held.step = step
-journal.Held.commit = die
+journal.Journal.begin = begin_and_die
 manager.create(name, Given(**given)) if verb == "create" else getattr(manager, verb)(name)
 """
 
 
-def leave_operation(site: Site, verb: str, name: str, *, begun: bool, **given: Any) -> None:
-    """Leave the operation of a process that died before, or after, it recorded its first step."""
-    process = site.python(DIES, verb, name, given, "begun" if begun else "unbegun")
+def leave_operation(site: Site, verb: str, name: str, **given: Any) -> None:
+    """Leave the operation of a process that died as soon as it had begun."""
+    process = site.python(DIES, verb, name, given)
     _, err = process.communicate(timeout=20)
     assert process.returncode == -9, err
     assert f"operations/{name}" in site.values("operations/")

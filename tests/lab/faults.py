@@ -137,9 +137,11 @@ def points_of(scenario: "Scenario", action: str) -> list[int]:
 @contextmanager
 def fresh_site() -> Iterator[Site]:
     """A site of its own, gone afterwards whatever happened."""
-    with tempfile.TemporaryDirectory(prefix="dsvolume-fault-") as folder:
-        with Site(Path(folder, "site"), lease=LEASE) as site:
-            yield site
+    with (
+        tempfile.TemporaryDirectory(prefix="dsvolume-fault-") as folder,
+        Site(Path(folder, "site"), lease=LEASE) as site,
+    ):
+        yield site
 
 
 def _prepare(scenario: "Scenario", site: Site) -> None:
@@ -180,7 +182,7 @@ def strike(scenario: "Scenario", action: str, point: int, by_next_call: bool) ->
 
 
 def _wake(pid: int) -> None:
-    """Go on with a stopped victim that nobody had to end: it owned nothing, so it may do its verb."""
+    """Go on with a stopped victim that nobody had to end: it owned nothing, it may do its verb."""
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGCONT)
     until = time.monotonic() + 30

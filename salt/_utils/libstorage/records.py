@@ -148,7 +148,8 @@ class Attachment(Record):
     A volume made present on one node.
 
     ``status`` is attaching, attached or detaching; ``owner``, ``token`` and ``process`` name who
-    attaches or detaches, and are empty in between. ``leaving`` is the user whose going began the detach.
+    attaches or detaches, and are empty in between. ``leaving`` is the user whose going began the
+    detach.
     """
 
     volume: str

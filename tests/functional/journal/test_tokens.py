@@ -1,8 +1,8 @@
 """Whoever has lost the token touches nothing more and undoes nothing."""
 
 import pytest
-from lab.site import assert_clean
 
+from lab.site import assert_clean
 from libstorage.errors import StoreUnavailable, Superseded
 from libstorage.manager import Given
 from libstorage.manager.journal import undo

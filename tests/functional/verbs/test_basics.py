@@ -724,7 +724,7 @@ def test_memory_is_empty_after_a_reboot_and_an_event_says_so(
     site.reboot()
     manager.mount("v")
     assert os.listdir(point) == []
-    assert [text for text in texts("v") if "reboot" in text] == ["Volume emptied by reboot success"]
+    assert [text for text in texts("v") if "reboot" in text] == ["Volume emptied by reboot"]
     manager.unmount("v")
     manager.mount("v")
     assert len([text for text in texts("v") if "reboot" in text]) == 1

@@ -29,7 +29,7 @@ class Controllers:
                 )
 
     def of_policy(self, policy: str) -> Controller:
-        """Raises InvalidInput for an unknown policy, Unsupported for one that is not served here."""
+        """Raises InvalidInput for an unknown policy, Unsupported for one not served here."""
         if policy not in POLICIES:
             raise InvalidInput(f"Unknown policy {policy!r}; there are {', '.join(POLICIES)}")
         if policy not in self._by_policy:

@@ -201,6 +201,9 @@ class Images:
             try:
                 mounts.mount(work, str(image), point, volume.fstype, "loop,nosuid,nodev")
             except CommandFailed as exc:
+                if "loop device" in exc.words:
+                    # None was free: that says nothing about the filesystem.
+                    raise
                 repair = filesystems.KINDS[volume.fstype].repair
                 raise Damaged(
                     f"The {volume.fstype} of {volume.name} cannot be mounted ({exc.words}); "

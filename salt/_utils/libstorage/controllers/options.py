@@ -28,7 +28,7 @@ MOUNT: Mapping[str, Reader] = {
     "exec": boolean,
     "atime": boolean,
 }
-"""Set-user-id programs and device nodes work only where asked; ``exec`` and ``atime`` by default."""
+"""Set-user-id programs and device nodes work where asked; ``exec`` and ``atime`` by default."""
 
 
 def read(options: Mapping[str, str], known: Mapping[str, Reader], policy: str) -> dict[str, str]:

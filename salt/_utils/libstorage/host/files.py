@@ -15,6 +15,7 @@ from ..errors import BackendError, NoSpace
 _GET_FLAGS = 0x80086601
 _SET_FLAGS = 0x40086602
 _IMMUTABLE = 0x10
+_APPEND_ONLY = 0x20
 
 
 def explain(exc: OSError, doing: str) -> BackendError:
@@ -122,6 +123,8 @@ def _overwrite(path: str) -> None:
     entry = os.lstat(path)
     if not stat.S_ISREG(entry.st_mode):
         return
+    # An application may have forbidden itself to write; its secrets go all the same.
+    _set_flags(Path(path), off=_IMMUTABLE | _APPEND_ONLY)
     fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW)
     try:
         zeros = bytes(2**20)
@@ -141,6 +144,14 @@ def _overwrite(path: str) -> None:
 
 def set_immutable(path: Path, on: bool) -> None:
     """Guard a bare mount point against writes where the filesystem can (others: mode 0 must do)."""
+    if on:
+        _set_flags(path, on=_IMMUTABLE)
+    else:
+        _set_flags(path, off=_IMMUTABLE)
+
+
+def _set_flags(path: Path, *, on: int = 0, off: int = 0) -> None:
+    """Set and clear a file's attribute flags (chattr), where its filesystem has them."""
     flags = array.array("l", [0])
     with suppress(OSError):
         # A device node bound here would get the request itself: only files and directories.
@@ -149,8 +160,10 @@ def set_immutable(path: Path, on: bool) -> None:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
         try:
             fcntl.ioctl(fd, _GET_FLAGS, flags, True)
-            flags[0] = flags[0] | _IMMUTABLE if on else flags[0] & ~_IMMUTABLE
-            fcntl.ioctl(fd, _SET_FLAGS, flags)
+            wanted = flags[0] & ~off | on
+            if wanted != flags[0]:
+                flags[0] = wanted
+                fcntl.ioctl(fd, _SET_FLAGS, flags)
         finally:
             os.close(fd)
 

@@ -90,8 +90,8 @@ class VolumeManager:
         """
         Create a volume, or find the one that is as asked.
 
-        Returns ``{"Volume": record, "Created": bool, "Warnings": [sentence]}``. Raises VolumeExists,
-        naming the difference; NoSpace, ToolMissing, Unsupported, BackendError.
+        Returns ``{"Volume": record, "Created": bool, "Warnings": [sentence]}``. Raises
+        VolumeExists, naming the difference; NoSpace, ToolMissing, Unsupported, BackendError.
         """
         deadline = self._begin(name, timeout)
         by = by or {}

@@ -116,8 +116,8 @@ class Attachments:
             elif recover:
                 self._release(entry, attachment, volume)
             elif attachment.users:
-                # Its mount had vanished and was being made again; the users stay.
-                return entry, _at_rest(attachment)
+                # Its mount had vanished and was being made again: the users stay, mounted or not.
+                return entry, replace(_at_rest(attachment), device="")
             else:
                 return None
         return None
@@ -175,7 +175,7 @@ class Attachments:
                 users = (*(u for u in users if u is not same), user)
                 writes.append(self._events.success(volume.name, "mount", by, **told(user)))
             if emptied:
-                writes.append(self._events.success(volume.name, "empty", by))
+                writes.append(self._events.success(volume.name, "empty", by, cause=emptied))
             if controller.node_local(volume):
                 data = {"id": volume.id, "made": True, "boot_id": attachment.boot_id}
                 writes.append(Put(keys.data(volume.name, self._context.node), data))
@@ -195,16 +195,16 @@ class Attachments:
         if volume.state != "ok":
             self._mark(volume, "ok")
 
-    def _make_data(self, work: Work, volume: Volume) -> bool:
+    def _make_data(self, work: Work, volume: Volume) -> str:
         """
         This node's own data set, made at the first mount here.
 
-        Returns whether a reboot has emptied it. Data that were made and are gone are never made
-        anew in silence, except memory after a reboot.
+        Returns what has emptied memory that was made before ("" mostly). Other data that were made
+        and are gone are never made anew.
         """
         controller = self._context.controller(volume)
         if not controller.node_local(volume):
-            return False
+            return ""
         entry = self._store.get(keys.data(volume.name, self._context.node))
         data = entry.value if entry else {}
         made, there = data.get("made"), controller.exists(volume)
@@ -218,7 +218,10 @@ class Attachments:
             controller.create(work, volume)
         if not made:
             controller.put_copy(volume, self._context.cluster)
-        return bool(made and volatile and data.get("boot_id") != self._context.boot_id())
+        if not made or there:
+            return ""
+        same_boot = data.get("boot_id") == self._context.boot_id()
+        return "somebody who unmounted its memory" if same_boot else "reboot"
 
     def _back_out(
         self, claimed: Entry, attachment: Attachment, volume: Volume, exc: BaseException

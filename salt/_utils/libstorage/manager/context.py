@@ -34,7 +34,7 @@ class Deadline:
 
 
 class Context:
-    """One manager's surroundings. Cheap to make; nothing is opened or written before it is needed."""
+    """One manager's surroundings. Cheap to make: nothing is opened or written before its use."""
 
     def __init__(self, config: Config, store: Store) -> None:
         self.config = config

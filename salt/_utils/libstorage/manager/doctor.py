@@ -268,7 +268,7 @@ class Doctor:
                 yield Finding("record", volume.name, says)
 
     def _backend(self, deadline: Deadline) -> Iterator[Finding]:
-        """Backend objects and copies that disagree with the records. An empty store removes none."""
+        """Backend objects and copies that disagree with records; an empty store removes none."""
         cluster = self._context.schema()
         busy, records = self._accounted()
         everything = [

@@ -27,7 +27,7 @@ TEXTS = {
     "rm": "Volume destroy",
     "mount": "Mount",
     "unmount": "Unmount[{volume}]",
-    "empty": "Volume emptied by reboot",
+    "empty": "Volume emptied by {cause}",
 }
 """How an event's text begins, as operators know it."""
 
@@ -62,7 +62,7 @@ class Events:
 
     @contextmanager
     def refusals(self, volume: str, verb: str, by: JSON, *, test: bool = False) -> Iterator[None]:
-        """Write a failed event where a valid request is refused or fails inside; never in a test."""
+        """Write a failed event where a valid request fails inside; never in a test."""
         try:
             yield
         except REFUSALS as exc:
@@ -74,7 +74,7 @@ class Events:
             raise
 
     def _put(self, volume: str, verb: str, by: JSON, reason: str, data: JSON) -> Put:
-        what = TEXTS[verb].format(volume=volume)
+        what = TEXTS[verb].format_map({**data, "volume": volume})
         container = data.get("container")
         if container and verb == "unmount":
             what = f"{what} container {container}"
@@ -86,7 +86,7 @@ class Events:
             subject="volume",
             verb=verb,
             success=not reason,
-            text=f"{what} failed {reason}" if reason else f"{what} success",
+            text=_sentence(what, verb, reason),
             by=by,
             data=data,
         )
@@ -125,6 +125,13 @@ class Events:
     def _horizon(self) -> str:
         before = datetime.now(UTC) - timedelta(days=self._context.config.retention)
         return keys.EVENTS + before.isoformat(timespec="microseconds")
+
+
+def _sentence(what: str, verb: str, reason: str) -> str:
+    """Who succeeded or failed did something; what happened by itself just happened."""
+    if verb == "empty":
+        return what
+    return f"{what} failed {reason}" if reason else f"{what} success"
 
 
 def instant(value: object, name: str) -> str | None:

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from ..controllers import options
-from ..controllers.contract import Controller, Source, Wipes
+from ..controllers.contract import Controller, Wipes
 from ..errors import BackendError
 from ..host import mounts
 from ..host.commands import Work

@@ -115,7 +115,7 @@ class EmbeddedStore:
                 if max(position[0], 1) <= compacted:
                     raise Compacted(
                         f"The store {self._database.path} no longer keeps the changes since"
-                        f" revision {position[0]}: list {prefix!r} anew and watch from there."
+                        f" revision {position[0]}: list {prefix!r} anew and watch from there"
                     )
                 yield from found
                 if found:

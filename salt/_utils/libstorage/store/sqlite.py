@@ -164,7 +164,7 @@ class Database:
         if any(pid != me[0] for s in _databases if s.path == self.path for pid, _ in s._links):
             raise StoreUnavailable(
                 f"The store {self.path} cannot be used in this process, which was forked while"
-                " the store hung: start the process anew."
+                " the store hung: start the process anew"
             )
         threading.current_thread()  # a thread that Python did not start is listed from here on
         living = {thread.ident for thread in threading.enumerate()}
@@ -206,7 +206,7 @@ class Database:
         if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
             raise StoreUnavailable(
                 f"The store {self.path} cannot keep a write-ahead log on its filesystem: move it"
-                " to a local one."
+                " to a local one"
             )
         connection.execute("PRAGMA synchronous = FULL")
         if _version(connection) == 0:
@@ -218,7 +218,7 @@ class Database:
         if (version := _version(connection)) > self._schema:
             raise StoreUnavailable(
                 f"The store {self.path} has schema {version}, newer than the {self._schema} that"
-                " this libstorage knows: upgrade libstorage."
+                " this libstorage knows: upgrade libstorage"
             )
 
     def _refuse_unsuitable(self) -> None:
@@ -226,7 +226,7 @@ class Database:
         if _UNSUITABLE.fullmatch(kind):
             raise StoreUnavailable(
                 f"The store {self.path} cannot be kept on {kind} ({point}), where SQLite's locks"
-                " do not hold: move it to a local filesystem, or use etcd."
+                " do not hold: move it to a local filesystem, or use etcd"
             )
 
     def _unavailable(self, error: Exception, waited: float) -> StoreUnavailable:
@@ -235,14 +235,14 @@ class Database:
         if _is_busy(error):
             why = f"was locked by another process for {waited:g} s: try again, or end that process"
         elif code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            why = "is damaged: restore it from a copy, or run doctor with rebuild"
+            why = "is damaged: restore it from a copy"
         elif code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE) or number in _FULL:
             why = "cannot be written, the disk is full: free some space"
         elif code & 0xFF == sqlite3.SQLITE_READONLY or not os.access(self._nearest(), os.W_OK):
             why = "is read-only: make the file and its filesystem writable"
         else:
             why = f"cannot be used ({error}): check the file and its filesystem"
-        return StoreUnavailable(f"The store {self.path} {why}.")
+        return StoreUnavailable(f"The store {self.path} {why}")
 
     def _nearest(self) -> Path:
         """The database, or where it is missing the directory that it would be made in."""
