@@ -13,12 +13,12 @@ on the same volume take ``timeout`` (seconds; default 50); functions that change
 import functools
 
 import salt.utils.user
-from salt.exceptions import CommandExecutionError, SaltInvocationError
+from salt.exceptions import CommandExecutionError
 
 try:
     import libstorage
     from libstorage import config
-    from libstorage.errors import InvalidInput, LibstorageError
+    from libstorage.errors import LibstorageError
     from libstorage.manager import Given, VolumeManager
 
     MISSING = ""
@@ -43,14 +43,17 @@ def __virtual__():
 
 
 def _door(verb):
-    """libstorage's errors as Salt's: one sentence each, the cause kept for states."""
+    """
+    libstorage's errors as Salt's: one sentence each, the cause kept for states.
+
+    Wrong input too: with SaltInvocationError salt-call would bury the sentence under the whole
+    help of the function.
+    """
 
     @functools.wraps(verb)
     def call(*args, **kwargs):
         try:
             return verb(*args, **kwargs)
-        except InvalidInput as exc:
-            raise SaltInvocationError(str(exc)) from exc
         except LibstorageError as exc:
             notes = getattr(exc, "__notes__", [])
             raise CommandExecutionError("; ".join([str(exc), *notes])) from exc

@@ -29,7 +29,7 @@ dead process left is judged as it will be when it is recovered. A difference tha
 data (another policy or filesystem, another size) is refused, with the reason.
 """
 
-from salt.exceptions import CommandExecutionError, SaltInvocationError
+from salt.exceptions import CommandExecutionError
 
 try:
     from libstorage.errors import NoSuchVolume, VolumeInUse
@@ -107,7 +107,7 @@ def present(
         __salt__["dsvolume.create"](name, **wanted)
         made = __salt__["dsvolume.info"](name)[0]
         return _done(ret, _difference({}, made, DECLARED), f"Volume {name} was created.")
-    except (CommandExecutionError, SaltInvocationError) as exc:
+    except CommandExecutionError as exc:
         return _failed(ret, exc)
 
 
@@ -135,7 +135,7 @@ def absent(name, force=False, timeout=None):
         if __salt__["dsvolume.ls"](filter=[f"name={name}"]):
             return _failed(ret, f"Volume {name} was removed, and made anew by somebody else")
         return _done(ret, changes, f"Volume {name} was removed.")
-    except (CommandExecutionError, SaltInvocationError) as exc:
+    except CommandExecutionError as exc:
         if isinstance(exc.__cause__, NoSuchVolume):
             return _as_it_should_be(ret, f"Volume {name} is absent.")
         if isinstance(exc.__cause__, VolumeInUse) and not _foreseen(name).get("Containers", True):
@@ -145,7 +145,7 @@ def absent(name, force=False, timeout=None):
         return _failed(ret, exc)
 
 
-def mounted(name, id="salt", engine="salt", timeout=None):
+def mounted(name, id="salt", timeout=None):
     """
     The volume is mounted on this node for this user.
 
@@ -155,14 +155,11 @@ def mounted(name, id="salt", engine="salt", timeout=None):
     id : salt
         Who uses it.
 
-    engine : salt
-        What kind of user the id is.
-
     timeout
         Seconds to wait for another's work on it.
     """
     ret = _ret(name)
-    user = {"id": id, "engine": engine, "timeout": timeout}
+    user = {"id": id, "timeout": timeout}
     try:
         plan = __salt__["dsvolume.mount"](name, **user, test=True)
         if not plan["Changed"]:
@@ -174,17 +171,17 @@ def mounted(name, id="salt", engine="salt", timeout=None):
         __salt__["dsvolume.mount"](name, **user)
         changes = _difference(before, _presence(name), PRESENCE)
         return _done(ret, changes, f"Volume {name} was mounted at {plan['Mountpoint']}.")
-    except (CommandExecutionError, SaltInvocationError) as exc:
+    except CommandExecutionError as exc:
         foreseen = _foreseen(name)
         if isinstance(exc.__cause__, NoSuchVolume) and foreseen.get("Name"):
             point = f"{__salt__['dsvolume.version']()['mount_root']}/{name}"
-            plan = {"Mountpoint": point, "Containers": [f"{engine}:{id}@{__opts__['id']}"]}
+            plan = {"Mountpoint": point, "Containers": [f"salt:{id}@{__opts__['id']}"]}
             changes = _on_top(foreseen, {"Mountpoint": "", "Containers": []}, plan)
             return _would(ret, changes, f"Volume {name} would be mounted once it is created.")
         return _failed(ret, exc)
 
 
-def unmounted(name, id="salt", engine="salt", timeout=None):
+def unmounted(name, id="salt", timeout=None):
     """
     The volume is not mounted on this node for this user; others may still use it.
 
@@ -194,26 +191,23 @@ def unmounted(name, id="salt", engine="salt", timeout=None):
     id : salt
         Who used it.
 
-    engine : salt
-        What kind of user the id is.
-
     timeout
         Seconds to wait for another's work on it.
     """
     ret = _ret(name)
-    user = {"id": id, "engine": engine, "timeout": timeout}
+    user = {"id": id, "timeout": timeout}
     try:
         plan = __salt__["dsvolume.unmount"](name, **user, test=True)
         if not plan["Changed"]:
-            return _as_it_should_be(ret, f"Volume {name} is not mounted for {engine}:{id}.")
+            return _as_it_should_be(ret, f"Volume {name} is not mounted for salt:{id}.")
         before = _presence(name)
         if __opts__["test"]:
             changes = _on_top(_foreseen(name), before, plan)
-            return _would(ret, changes, f"Volume {name} would be unmounted for {engine}:{id}.")
+            return _would(ret, changes, f"Volume {name} would be unmounted for salt:{id}.")
         __salt__["dsvolume.unmount"](name, **user)
         changes = _difference(before, _presence(name), PRESENCE)
-        return _done(ret, changes, f"Volume {name} was unmounted for {engine}:{id}.")
-    except (CommandExecutionError, SaltInvocationError) as exc:
+        return _done(ret, changes, f"Volume {name} was unmounted for salt:{id}.")
+    except CommandExecutionError as exc:
         if isinstance(exc.__cause__, NoSuchVolume):
             return _as_it_should_be(ret, f"Volume {name} does not exist.")
         return _failed(ret, exc)

@@ -1,7 +1,6 @@
 """The checkout as Salt loads it: its own configuration, with the directories of a test."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -62,8 +61,6 @@ def salt_call(*arguments: str, cwd: Path = ROOT, config: Path | None = None) -> 
         text=True,
         timeout=LIMIT,
         check=False,
-        # What Python's own warnings say of Salt is none of an answer.
-        env={**os.environ, "PYTHONWARNINGS": "ignore"},
     )
     return Answer(done.returncode, done.stdout, done.stderr)
 

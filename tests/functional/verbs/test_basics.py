@@ -920,3 +920,17 @@ def test_all_answers_are_plain_json(site: Site, manager: VolumeManager) -> None:
         manager.rm(name)
     assert_clean(site)
     assert sys.version_info >= (3, 11)
+
+
+def test_a_foreign_mount_in_the_way_is_refused_and_left_alone(
+    manager: VolumeManager, site: Site
+) -> None:
+    manager.create("v", Given(policy="local", fstype="ext4", mb_size=8))
+    point = site.config.mount_root / "v"
+    point.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "theirs", str(point)], check=True)
+    (point / "file").write_text("theirs")
+    with pytest.raises(BackendError, match=r"mounts/v already shows theirs; run doctor fix=True"):
+        manager.mount("v")
+    assert (point / "file").read_text() == "theirs"
+    assert site.values("attachments/") == {}

@@ -187,6 +187,7 @@ def test_a_foreign_mount_in_its_place_is_never_wiped(
     with pytest.raises(Exception, match=f"{point} already shows "):
         manager.mount("v")
     assert file.read_text() == "theirs"
+    subprocess.run(["umount", point], check=True)
     manager.mount("v")
     manager.unmount("v")
     manager.unmount("theirs")

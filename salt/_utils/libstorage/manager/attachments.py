@@ -127,6 +127,7 @@ class Attachments:
     def claim(self, entry: Entry, volume: Volume) -> Entry | None:
         """Claim the volume, as ``entry`` shows it, for this node; None where something is there."""
         name, node = volume.name, self._context.node
+        presence.need_free(self.point(name))
         attachment = Attachment(
             volume=name,
             node=node,
@@ -152,6 +153,7 @@ class Attachments:
 
     def claim_again(self, entry: Entry, attachment: Attachment) -> Entry | None:
         """The mount has vanished from under its users: claim it to mount once more."""
+        presence.need_free(Path(attachment.mountpoint))
         again = replace(attachment, status=ATTACHING, **self._owners.claim())
         return self._take(entry.key, again, [KeyAtRevision(entry.key, entry.revision)])
 

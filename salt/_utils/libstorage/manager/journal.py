@@ -11,8 +11,8 @@ The order of a change
        no operation) and writes the operation.
     2. Before each backend step its name is written into the operation (the first one's with the
        begin), compared at the revision that this owner wrote last: journal entry and token check
-       in one write. Who finds another
-       token has been superseded; it touches nothing more and undoes nothing.
+       in one write. Who finds another token has been superseded; it touches nothing more and
+       undoes nothing.
     3. *commit*: one transaction compares the operation once more, writes the records and the event
        and drops the operation.
 

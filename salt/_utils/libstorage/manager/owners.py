@@ -2,6 +2,7 @@
 
 import uuid
 from dataclasses import asdict
+from typing import ClassVar
 
 from ..errors import BackendError
 from ..host import processes
@@ -21,14 +22,17 @@ def describe(node: str) -> Value:
 
 class Owners:
     """
-    Judges owners. A process that gave up an operation without ending it (its store was away) is
-    alive and yet does nothing for it: ``working`` holds the tokens that this process really works
-    on.
+    Judges owners.
+
+    A process that gave up an operation without ending it (its store was away) is alive and yet
+    does nothing for it: ``working`` holds the tokens that this process really works on, whichever
+    of its managers does.
     """
+
+    working: ClassVar[set[str]] = set()
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self.working: set[str] = set()
 
     def claim(self) -> JSON:
         """The fields by which a record names this process as its owner, with a fresh token."""

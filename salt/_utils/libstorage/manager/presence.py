@@ -11,6 +11,12 @@ from ..host.commands import Work
 from ..records import Volume
 
 
+def need_free(point: Path) -> None:
+    """Raise BackendError where somebody else's mount is in the way; it is left alone."""
+    if mounted := mounts.at(point):
+        raise BackendError(f"{point} already shows {mounted.source}; run doctor fix=True")
+
+
 def present(work: Work, controller: Controller, volume: Volume, point: Path) -> str:
     """
     Attach and mount a volume at ``point``.
@@ -55,7 +61,8 @@ def take_away(work: Work, controller: Controller, volume: Volume, point: Path) -
     """
     Unmount and detach a volume, from whatever state a crash may have left it in.
 
-    Raises MountBusy, with everything as it was, while somebody holds it.
+    Raises MountBusy, with the volume still mounted, while somebody holds it (what must be wiped
+    has been wiped).
     """
     if isinstance(controller, Wipes) and mounts.at(point) is not None:
         controller.wipe(work, volume, point)
