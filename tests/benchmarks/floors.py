@@ -66,8 +66,7 @@ class Hand:
     def create_image(self, name: str, fstype: str, mb_size: int) -> None:
         """A sparse file, mkfs, and three fsyncs: the image, the record's copy, their directory."""
         kind, image = KINDS[fstype], self.image(name)
-        with open(image, "xb") as file:
-            file.truncate(mb_size * MB)
+        command("truncate", "--size", str(mb_size * MB), str(image))
         if kind.mkfs:
             flags = kind.small_flags if mb_size < kind.small else ()
             command(*kind.mkfs, *flags, str(image))
