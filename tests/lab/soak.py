@@ -44,7 +44,7 @@ class Soak:
 
 def pytest(paths: str, **environment: object) -> dict[str, object]:
     """Run tests, showing them as they go; raises SystemExit where one fails."""
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "--timeout=2400", *paths.split()]
+    command = [sys.executable, "-m", "pytest", "-v", "-x", "--timeout=2400", *paths.split()]
     variables = {key: str(value) for key, value in environment.items()}
     told = ["CI=true", *(f"{k}={v}" for k, v in variables.items())]
     print("$", *told, "pytest", paths, flush=True)
@@ -58,7 +58,8 @@ def pytest(paths: str, **environment: object) -> dict[str, object]:
     assert child.stdout
     last = ""
     for line in child.stdout:
-        print(line, end="", flush=True)
+        if "::" in line or "passed" in line or "failed" in line or line.startswith("E "):
+            print(line, end="", flush=True)
         last = line if re.search(r"\d+ passed", line) else last
     if child.wait() or not last:
         raise SystemExit(f"failed: pytest {paths}")
@@ -69,7 +70,13 @@ def faults(count: int, seed: int) -> dict[str, object]:
     report = ROOT / "build" / "faults.txt"
     report.parent.mkdir(exist_ok=True)
     report.unlink(missing_ok=True)
-    told = pytest("tests/functional/faults", DSVOLUME_ROUNDS=count, DSVOLUME_REPORT=report)
+    told = pytest(
+        "tests/functional/faults",
+        DSVOLUME_ROUNDS=count,
+        DSVOLUME_REPORT=report,
+        # Mostly they wait for a stopped process to count as gone.
+        DSVOLUME_WORKERS=24,
+    )
     struck: dict[str, int] = {}
     for line in report.read_text().splitlines():
         action, number = line.split()
