@@ -8,6 +8,7 @@ journal; mkfs.xfs wants 300 MB, or 16 with --unsupported; mkfs.btrfs 109 MB, or 
 import errno
 import os
 import stat
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +41,7 @@ class Kind:
     repair: str = ""
 
 
+_LOOKS = 9
 _SIGNATURES = MB
 """Bytes at the beginning in which the signatures of filesystems are."""
 
@@ -88,6 +90,23 @@ def need_tools(fstype: str) -> None:
         need(tool)
 
 
+def _run(work: Work, *argv: str, fine: tuple[int, ...] = (0,)) -> str:
+    """
+    Run a filesystem's tool, for as long as the work may take.
+
+    btrfs-progs look at every loop device of the host, whether it is theirs, and fail where one is
+    freed at that moment: they are started again.
+    """
+    for _ in range(_LOOKS):
+        try:
+            return work.run(*argv, limit=work.left(), fine=fine)
+        except CommandFailed as exc:
+            if "check mount status" not in exc.words:
+                raise
+            time.sleep(0.02)
+    return work.run(*argv, limit=work.left(), fine=fine)
+
+
 def make(work: Work, path: Path, fstype: str, mb_size: int) -> None:
     """
     Make a filesystem on a device or image that this operation has just created.
@@ -101,7 +120,7 @@ def make(work: Work, path: Path, fstype: str, mb_size: int) -> None:
     if not _is_blank(path):
         raise BackendError(f"{path} holds data already and is not formatted over; run doctor")
     flags = kind.small_flags if mb_size < kind.small else ()
-    work.run(*kind.mkfs, *flags, str(path), limit=work.left())
+    _run(work, *kind.mkfs, *flags, str(path))
 
 
 def _is_blank(path: Path) -> bool:
@@ -132,7 +151,7 @@ def check(work: Work, path: Path, fstype: str) -> None:
     # 1 of e2fsck: it has mended what it may mend by itself.
     fine = (0, 1) if kind.check[0] == "e2fsck" else (0,)
     try:
-        work.run(*kind.check, str(path), limit=work.left(), fine=fine)
+        _run(work, *kind.check, str(path), fine=fine)
     except CommandFailed as exc:
         message = f"The {fstype} on {path} is damaged; repair it with: {kind.repair} {path}"
         raise Damaged(message) from exc
