@@ -75,7 +75,7 @@ def faults(count: int, seed: int) -> dict[str, object]:
         DSVOLUME_ROUNDS=count,
         DSVOLUME_REPORT=report,
         # Mostly they wait for a stopped process to count as gone.
-        DSVOLUME_WORKERS=24,
+        DSVOLUME_WORKERS=16,
     )
     struck: dict[str, int] = {}
     for line in report.read_text().splitlines():

@@ -129,13 +129,18 @@ class Doctor:
         """
         Does nobody work on it any more?
 
-        An owner that is there but shows no life (stopped) is watched for the time of a lease.
+        A stopped owner is watched until its lease has lapsed; on a busy host that takes longer
+        than a lease. One that is out of sight is watched for the time of a lease: it may live.
         """
         patience = Deadline(min(self._context.config.lease * 1.5, deadline.left()))
         while not self._owners.dead(owned):
-            if not patience.left() or not self._owners.suspect(owned):
+            if self._owners.stopped(owned):
+                left = deadline.left()
+            else:
+                left = patience.left() if self._owners.unseen(owned) else 0
+            if not left:
                 return False
-            time.sleep(0.1)
+            time.sleep(0.05)
         return True
 
     def _attachments_here(self, deadline: Deadline) -> Iterator[Finding]:

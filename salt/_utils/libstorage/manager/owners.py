@@ -74,10 +74,14 @@ class Owners:
         if owned.node == self._context.node:
             processes.end_carrying(owned.token)
 
-    def suspect(self, owned: Owned) -> bool:
-        """Could an owner that is not proven dead be dead all the same?"""
+    def unseen(self, owned: Owned) -> bool:
+        """Is its process out of our sight (another node, another pid namespace)?"""
+        return self._process(owned) is None
+
+    def stopped(self, owned: Owned) -> bool:
+        """Is its process there, but stopped?"""
         process = self._process(owned)
-        return process is None or processes.stopped(process)
+        return process is not None and processes.stopped(process)
 
     def gone(self) -> list[str]:
         """The owners registered by this node's processes that are no more."""
