@@ -19,7 +19,7 @@ try:
     import libstorage
     from libstorage import config
     from libstorage.errors import LibstorageError
-    from libstorage.manager import Given, VolumeManager
+    from libstorage.manager import Given, VolumeManager, read_labels
 
     MISSING = ""
 except ImportError as exc:
@@ -28,7 +28,11 @@ except ImportError as exc:
 VERSION = "0.1.0"
 
 __virtualname__ = "dsvolume"
-__outputter__ = {"ls": "dsvolume_ls", "events": "dsvolume_events"}
+__outputter__ = {
+    "ls": "dsvolume_ls",
+    "events": "dsvolume_events",
+    "snapshot_ls": "dsvolume_snapshots",
+}
 
 
 def __virtual__():
@@ -92,6 +96,10 @@ def _name(value):
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+def _snapshot(name, volume):
+    return name if volume is None else f"{_name(volume)}@{_name(name)}"
+
+
 @_door
 def create(
     name,
@@ -133,7 +141,7 @@ def create(
         ``exec``, ``atime`` (true or false); in memory also ``mode`` (octal).
 
     labels
-        The operator's own ``KEY=VALUE``, for ``ls filter=label=KEY=VALUE``.
+        The operator's own ``KEY=VALUE``, for ``ls filter=label=KEY=VALUE``; see ``label``.
 
     Only what is given is compared with an existing volume. Returns the volume's record; with
     ``test`` ``{"Volume": record, "Created": bool, "Warnings": [sentence]}``.
@@ -248,6 +256,72 @@ def usage(*names, summary=True, timeout=None):
 
 
 @_door
+def label(name, *pairs, timeout=None, test=False, **labels):
+    """
+    Set labels of a volume: ``KEY=VALUE`` sets one, ``KEY=`` removes it, the others stay.
+
+    name
+        The volume.
+
+    pairs, labels
+        One label or more, as ``KEY=VALUE`` or as mappings. Keys are 1 to 63 letters, digits,
+        ``_``, ``.`` and ``-``; values up to 255 printable characters without comma. Labels named
+        like an argument are given as a mapping: ``'{timeout: never}'``.
+
+    Returns the volume's record; with ``test`` as it would be.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'host1' dsvolume.label db team=web tier=1
+        salt 'host1' dsvolume.label db tier=
+    """
+    mine = {key: value for key, value in labels.items() if not key.startswith("__pub_")}
+    return _manager().label(
+        _name(name), read_labels(*pairs, mine), by=_by(), timeout=timeout, test=test
+    )
+
+
+@_door
+def protect(name, timeout=None, test=False):
+    """
+    Protect a volume: nobody removes it until it is unprotected.
+
+    name
+        The volume.
+
+    Returns the volume's record; with ``test`` as it would be.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'host1' dsvolume.protect db
+    """
+    return _manager().protect(_name(name), by=_by(), timeout=timeout, test=test)
+
+
+@_door
+def unprotect(name, timeout=None, test=False):
+    """
+    Let a protected volume be removed again.
+
+    name
+        The volume.
+
+    Returns the volume's record; with ``test`` as it would be.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'host1' dsvolume.unprotect db
+    """
+    return _manager().unprotect(_name(name), by=_by(), timeout=timeout, test=test)
+
+
+@_door
 def mount(name, id="salt", engine="salt", container="", timeout=None, test=False):
     """
     Mount a volume on this node, below ``mount_root``.
@@ -334,6 +408,162 @@ def events(since=None, until=None, filter=None):
         salt 'host1' dsvolume.events filter=volume=db,success=false
     """
     return _manager().events(since, until, _list(filter))
+
+
+@_door
+def resize(name, size, timeout=None, test=False):
+    """
+    Make a volume larger, mounted or not; smaller never.
+
+    name
+        The volume: one with a filesystem of its own, or raw. xfs and btrfs grow where they are
+        mounted too, ext2, ext3 and ext4 there only where the kernel lets them.
+
+    size
+        MB, in all.
+
+    Returns the record; with ``test`` ``{"Volume": record, "Changed": bool}``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'host1' dsvolume.resize db 200
+    """
+    answer = _manager().resize(_name(name), size, by=_by(), timeout=timeout, test=test)
+    return answer if test else answer["Volume"]
+
+
+@_door
+def snapshot_create(name, volume=None, timeout=None, test=False):
+    """
+    Keep what a volume holds now. One that is mounted here is frozen for the moment of the copy.
+
+    name
+        ``VOLUME@SNAPSHOT``, or the snapshot's name alone with ``volume``.
+
+    volume
+        The volume. Plain directories and volumes in memory keep no snapshots.
+
+    Returns the snapshot's record.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'host1' dsvolume.snapshot_create db@before
+        salt 'host1' dsvolume.snapshot_create before volume=db
+    """
+    return _manager().snapshot_create(_snapshot(name, volume), by=_by(), timeout=timeout, test=test)
+
+
+@_door
+def snapshot_rm(name, volume=None, timeout=None, test=False):
+    """
+    Remove a snapshot. One that volumes were cloned from is refused: ``Volume snapshot inuse``.
+
+    name
+        ``VOLUME@SNAPSHOT``, or the snapshot's name alone with ``volume``.
+
+    volume
+        The volume.
+
+    Returns the record that was.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'host1' dsvolume.snapshot_rm db@before
+    """
+    return _manager().snapshot_rm(_snapshot(name, volume), by=_by(), timeout=timeout, test=test)
+
+
+@_door
+def snapshot_ls(volume=None):
+    """
+    The snapshots of a volume, or all, as a table on the command line.
+
+    volume
+        The volume.
+
+    Returns a list of records.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'host1' dsvolume.snapshot_ls
+        salt 'host1' dsvolume.snapshot_ls db
+    """
+    return _manager().snapshot_ls(_name(volume))
+
+
+@_door
+def snapshot_info(*names, timeout=None):
+    """
+    The records of snapshots, in full.
+
+    names
+        One ``VOLUME@SNAPSHOT`` or more.
+
+    Returns a list of records; ``Size`` is in bytes, ``Children`` are the volumes cloned from it.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'host1' dsvolume.snapshot_info db@before
+    """
+    return _manager().snapshot_info(*names, timeout=timeout)
+
+
+@_door
+def snapshot_clone(name, new, opt=None, timeout=None, test=False):
+    """
+    Make a new volume from a snapshot, or find the clone that was made before.
+
+    name
+        ``VOLUME@SNAPSHOT``.
+
+    new
+        The new volume's name. It has a filesystem identity of its own, so that both may be mounted.
+
+    opt
+        Options of the new volume, beside those of the snapshot's volume, as in ``create``.
+
+    Returns the new volume's record; with ``test`` ``{"Volume": record, "Created": bool}``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'host1' dsvolume.snapshot_clone db@before db-copy
+    """
+    options = Given.of(opt=opt).options
+    answer = _manager().snapshot_clone(
+        name, _name(new), options=options, by=_by(), timeout=timeout, test=test
+    )
+    return answer if test else answer["Volume"]
+
+
+@_door
+def rollback(name, timeout=None, test=False):
+    """
+    Bring a volume back to a snapshot. Later snapshots, and the volume's current size, stay.
+
+    name
+        ``VOLUME@SNAPSHOT``. A volume that is mounted is refused.
+
+    Returns the snapshot's record.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'host1' dsvolume.rollback db@before
+    """
+    return _manager().rollback(name, by=_by(), timeout=timeout, test=test)
 
 
 @_door

@@ -11,6 +11,10 @@ Volumes as they should be.
         - labels:
             team: web
 
+    db is kept:
+      dsvolume.protected:
+        - name: db
+
     db is mounted for the backup:
       dsvolume.mounted:
         - name: db
@@ -32,7 +36,8 @@ data (another policy or filesystem, another size) is refused, with the reason.
 from salt.exceptions import CommandExecutionError
 
 try:
-    from libstorage.errors import NoSuchVolume, VolumeInUse
+    from libstorage.errors import NoSuchSnapshot, NoSuchVolume, VolumeInUse
+    from libstorage.manager import Given, merge_labels, read_labels
 
     MISSING = ""
 except ImportError as exc:
@@ -52,6 +57,8 @@ DECLARED = (
     "Labels",
 )
 """The fields that a declaration decides; the others come with time and place."""
+
+CLONED = (*DECLARED, "ParentSnapshot")
 
 PRESENCE = ("Mountpoint", "Containers")
 
@@ -82,33 +89,84 @@ def present(
         The volume.
 
     policy, size, fstype, shared, automigrate, opt, labels, timeout
-        As in ``dsvolume.create``. What is left out is not compared.
+        As in ``dsvolume.create``. What is left out is not compared. Labels that differ are set;
+        one with an empty value is removed, one that is not declared stays.
     """
-    wanted = {
+    options = {
         "policy": policy,
         "size": size,
         "fstype": fstype,
         "shared": shared,
         "automigrate": automigrate,
         "opt": opt,
-        "labels": labels,
         "timeout": timeout,
     }
     ret = _ret(name)
     try:
-        plan = __salt__["dsvolume.create"](name, **wanted, test=True)
+        if _is_smaller(name, size):
+            return _grown(ret, options, labels)
+        plan = __salt__["dsvolume.create"](name, **options, test=True)
         if plan["Warnings"]:
             ret["warnings"] = plan["Warnings"]
         if not plan["Created"]:
-            return _as_it_should_be(ret, f"Volume {name} is present.")
+            return _labelled(ret, plan["Volume"], labels, timeout)
+        options["labels"] = labels
+        plan = __salt__["dsvolume.create"](name, **options, test=True)
         changes = _difference({}, plan["Volume"], DECLARED)
         if __opts__["test"]:
             return _would(ret, changes, f"Volume {name} would be created.")
-        __salt__["dsvolume.create"](name, **wanted)
+        __salt__["dsvolume.create"](name, **options)
         made = __salt__["dsvolume.info"](name)[0]
         return _done(ret, _difference({}, made, DECLARED), f"Volume {name} was created.")
     except CommandExecutionError as exc:
         return _failed(ret, exc)
+
+
+def _is_smaller(name, size):
+    """Is there such a volume with a size, and is it smaller than declared?"""
+    known = __salt__["dsvolume.ls"](filter=[f"name={name}"]) if size else []
+    return bool(known) and 0 < known[0]["MBSize"] < Given.of(size=size).mb_size
+
+
+def _grown(ret, options, labels):
+    """``present`` for a volume that is too small: it grows, if all else is as declared."""
+    name = ret["name"]
+    rest = {**options, "size": None}
+    plan = __salt__["dsvolume.create"](name, **rest, test=True)
+    was, timeout = plan["Volume"], options["timeout"]
+    wanted = __salt__["dsvolume.resize"](name, options["size"], timeout=timeout, test=True)
+    if labels:
+        labelled = __salt__["dsvolume.label"](name, labels, timeout=timeout, test=True)
+        wanted["Volume"]["Labels"] = labelled["Labels"]
+    changes = _difference(was, wanted["Volume"], DECLARED)
+    if __opts__["test"]:
+        return _would(ret, changes, f"Volume {name} would be resized.")
+    __salt__["dsvolume.resize"](name, options["size"], timeout=timeout)
+    if labels:
+        __salt__["dsvolume.label"](name, labels, timeout=timeout)
+    now = __salt__["dsvolume.info"](name)[0]
+    return _done(ret, _difference(was, now, DECLARED), f"Volume {name} was resized.")
+
+
+def _labelled(ret, was, labels, timeout):
+    """The rest of ``present`` for a volume that is there: its labels."""
+    name = was["Name"]
+    as_is = f"Volume {name} is present."
+    if not labels:
+        return _as_it_should_be(ret, as_is)
+    plan = __salt__["dsvolume.label"](name, labels, timeout=timeout, test=True)
+    before, after = was["Labels"], plan["Labels"]
+    foreseen = _foreseen(name).get("Labels")
+    if foreseen is not None:
+        before, after = foreseen, merge_labels(foreseen, read_labels(labels))
+    if before == after:
+        return _as_it_should_be(ret, as_is)
+    changes = {"Labels": {"old": before, "new": after}}
+    if __opts__["test"]:
+        return _would(ret, changes, f"Volume {name} would be labelled.")
+    __salt__["dsvolume.label"](name, labels, timeout=timeout)
+    now = __salt__["dsvolume.info"](name)[0]
+    return _done(ret, _difference(was, now, ("Labels",)), f"Volume {name} was labelled.")
 
 
 def absent(name, force=False, timeout=None):
@@ -129,19 +187,67 @@ def absent(name, force=False, timeout=None):
     try:
         # A real run also finishes a removal, or undoes a creation, that somebody died of.
         was = __salt__["dsvolume.rm"](name, force=force, timeout=timeout, test=test)
-        changes = _difference(was, {}, DECLARED)
         if test:
+            foreseen = _foreseen(name)
+            changes = _difference({**was, **foreseen}, {}, DECLARED)
+            if not changes:
+                return _as_it_should_be(ret, f"Volume {name} is absent.")
+            if foreseen.get("Protected"):
+                return _failed(ret, f"Volume is protected: {name}; unprotect it first")
             return _would(ret, changes, f"Volume {name} would be removed.")
+        changes = _difference(was, {}, DECLARED)
         if __salt__["dsvolume.ls"](filter=[f"name={name}"]):
             return _failed(ret, f"Volume {name} was removed, and made anew by somebody else")
         return _done(ret, changes, f"Volume {name} was removed.")
     except CommandExecutionError as exc:
         if isinstance(exc.__cause__, NoSuchVolume):
             return _as_it_should_be(ret, f"Volume {name} is absent.")
-        if isinstance(exc.__cause__, VolumeInUse) and not _foreseen(name).get("Containers", True):
+        if isinstance(exc.__cause__, VolumeInUse) and (freed := _freed(name)):
             was = __salt__["dsvolume.info"](name)[0]
-            comment = f"Volume {name} would be removed once it is unmounted."
-            return _would(ret, _difference(was, {}, DECLARED), comment)
+            comment = f"Volume {name} would be removed once it is {freed}."
+            return _would(ret, _difference({**was, **_foreseen(name)}, {}, DECLARED), comment)
+        return _failed(ret, exc)
+
+
+def protected(name, protected=True, timeout=None):
+    """
+    The volume is protected: nobody removes it. Or, with ``protected: False``, it is not.
+
+    name
+        The volume.
+
+    protected : True
+        Whether it is to be protected.
+
+    timeout
+        Seconds to wait for a removal in progress.
+    """
+    ret = _ret(name)
+    if not isinstance(protected, bool):
+        return _failed(ret, f"protected must be true or false, not {str(protected)[:60]!r}")
+    verb = "protect" if protected else "unprotect"
+    foreseen = _foreseen(name)
+    try:
+        plan = __salt__[f"dsvolume.{verb}"](name, timeout=timeout, test=True)
+        was = __salt__["dsvolume.info"](name)[0]
+        if "Name" in foreseen and foreseen["Name"] is None:
+            return _failed(ret, f"No such volume: {name}")
+        changes = _difference({**was, **foreseen}, plan, ("Protected",))
+        if not changes:
+            return _as_it_should_be(ret, f"Volume {name} is {verb}ed.")
+        if __opts__["test"]:
+            return _would(ret, changes, f"Volume {name} would be {verb}ed.")
+        __salt__[f"dsvolume.{verb}"](name, timeout=timeout)
+        now = __salt__["dsvolume.info"](name)[0]
+        return _done(ret, _difference(was, now, ("Protected",)), f"Volume {name} was {verb}ed.")
+    except CommandExecutionError as exc:
+        if isinstance(exc.__cause__, NoSuchVolume) and foreseen.get("Name"):
+            changes = _difference(
+                {"Protected": False, **foreseen}, {"Protected": protected}, ("Protected",)
+            )
+            if not changes:
+                return _as_it_should_be(ret, f"Volume {name} is {verb}ed.")
+            return _would(ret, changes, f"Volume {name} would be {verb}ed once it is created.")
         return _failed(ret, exc)
 
 
@@ -211,6 +317,133 @@ def unmounted(name, id="salt", timeout=None):
         if isinstance(exc.__cause__, NoSuchVolume):
             return _as_it_should_be(ret, f"Volume {name} does not exist.")
         return _failed(ret, exc)
+
+
+def snapshot_present(name, timeout=None):
+    """
+    There is a snapshot of this name. What it holds is not compared: it holds what its volume held
+    when it was made.
+
+    name
+        ``VOLUME@SNAPSHOT``.
+
+    timeout
+        Seconds to wait for another's work on the volume.
+    """
+    ret = _ret(name)
+    try:
+        if _kept(name):
+            return _as_it_should_be(ret, f"Snapshot {name} is present.")
+        if __opts__["test"]:
+            if not _foreseen(_volume_of(name)).get("Name"):
+                __salt__["dsvolume.snapshot_create"](name, timeout=timeout, test=True)
+            changes = {"Name": {"old": None, "new": name}}
+            return _would(ret, changes, f"Snapshot {name} would be created.")
+        __salt__["dsvolume.snapshot_create"](name, timeout=timeout)
+        made = _kept(name)
+        changes = {"Name": {"old": None, "new": f"{made['Volume']}@{made['Name']}"}}
+        return _done(ret, changes, f"Snapshot {name} was created.")
+    except CommandExecutionError as exc:
+        return _failed(ret, exc)
+
+
+def snapshot_absent(name, timeout=None):
+    """
+    There is no snapshot of this name.
+
+    name
+        ``VOLUME@SNAPSHOT``. One that volumes were cloned from is not removed.
+
+    timeout
+        Seconds to wait for another's work on the volume.
+    """
+    ret = _ret(name)
+    try:
+        if not _kept(name):
+            return _as_it_should_be(ret, f"Snapshot {name} is absent.")
+        changes = {"Name": {"old": name, "new": None}}
+        if __opts__["test"]:
+            __salt__["dsvolume.snapshot_rm"](name, timeout=timeout, test=True)
+            return _would(ret, changes, f"Snapshot {name} would be removed.")
+        __salt__["dsvolume.snapshot_rm"](name, timeout=timeout)
+        if _kept(name):
+            return _failed(ret, f"Snapshot {name} was removed, and made anew by somebody else")
+        return _done(ret, changes, f"Snapshot {name} was removed.")
+    except CommandExecutionError as exc:
+        return _failed(ret, exc)
+
+
+def cloned(name, snapshot, opt=None, timeout=None):
+    """
+    There is a volume of this name that was cloned from this snapshot.
+
+    name
+        The new volume.
+
+    snapshot
+        ``VOLUME@SNAPSHOT``.
+
+    opt
+        Options of the new volume, beside those of the snapshot's volume.
+
+    timeout
+        Seconds to wait for another's work on it.
+    """
+    ret = _ret(name)
+    call = {"opt": opt, "timeout": timeout}
+    try:
+        plan = __salt__["dsvolume.snapshot_clone"](snapshot, name, **call, test=True)
+        if not plan["Created"]:
+            return _as_it_should_be(ret, f"Volume {name} is a clone of {snapshot}.")
+        changes = _difference({}, plan["Volume"], CLONED)
+        if __opts__["test"]:
+            return _would(ret, changes, f"Volume {name} would be cloned from {snapshot}.")
+        __salt__["dsvolume.snapshot_clone"](snapshot, name, **call)
+        made = __salt__["dsvolume.info"](name)[0]
+        return _done(
+            ret, _difference({}, made, CLONED), f"Volume {name} was cloned from {snapshot}."
+        )
+    except CommandExecutionError as exc:
+        if isinstance(exc.__cause__, NoSuchSnapshot | NoSuchVolume) and _foreseen(snapshot):
+            comment = f"Volume {name} would be cloned from {snapshot} once that is there."
+            return _would(ret, _difference({}, _child(name, snapshot, opt), CLONED), comment)
+        return _failed(ret, exc)
+
+
+def _child(name, snapshot, opt):
+    """In a test run: the record of a clone whose parent is only foreseen."""
+    source = _volume_of(snapshot)
+    known = __salt__["dsvolume.ls"](filter=[f"name={source}"])
+    parent = {**(known[0] if known else {}), **_foreseen(source)}
+    options = {**(parent.get("Options") or {}), **(Given.of(opt=opt).options or {})}
+    itself = {"Name": name, "ParentSnapshot": snapshot, "Labels": {}, "Options": options}
+    return {**parent, **itself}
+
+
+def _kept(name):
+    """The record of a snapshot, None where it, or in a test run its volume, is not there."""
+    try:
+        return __salt__["dsvolume.snapshot_info"](name)[0]
+    except CommandExecutionError as exc:
+        if isinstance(exc.__cause__, NoSuchSnapshot):
+            return None
+        if isinstance(exc.__cause__, NoSuchVolume) and _foreseen(_volume_of(name)).get("Name"):
+            return None
+        raise
+
+
+def _volume_of(snapshot):
+    return str(snapshot).partition("@")[0]
+
+
+def _freed(name):
+    """In a test run: how earlier states free a volume that is held now; "" where they do not."""
+    foreseen = _foreseen(name)
+    was = {**__salt__["dsvolume.info"](name)[0], **foreseen}
+    if was["Containers"] or was["Protected"] or __salt__["dsvolume.snapshot_ls"](name):
+        return ""
+    ways = {"Protected": "unprotected", "Containers": "unmounted"}
+    return " and ".join(way for field, way in ways.items() if field in foreseen)
 
 
 def _foreseen(name):

@@ -19,11 +19,21 @@ FUNCTIONS = [
     "doctor",
     "events",
     "info",
+    "label",
     "ls",
     "mount",
     "operations",
+    "protect",
+    "resize",
     "rm",
+    "rollback",
+    "snapshot_clone",
+    "snapshot_create",
+    "snapshot_info",
+    "snapshot_ls",
+    "snapshot_rm",
     "unmount",
+    "unprotect",
     "usage",
     "version",
 ]
@@ -148,6 +158,29 @@ def test_a_name_that_the_command_line_reads_as_something_else_is_refused(
         as_typed(modules, "create", word, "policy=local")
 
 
+def test_labels_are_words_pairs_or_mappings(modules: Any) -> None:
+    modules["dsvolume.create"]("v", policy="local", labels="old=1")
+    words = ("v", "team=web", "tier=1", "spare=true", "0day=x", "old=", "a-b.c=y z")
+    labels = {"team": "web", "tier": "1", "spare": "true", "0day": "x", "a-b.c": "y z"}
+    assert as_typed(modules, "label", *words)["Labels"] == labels
+    # A minion tells a function that takes any keyword of its job.
+    modules["dsvolume.label"]("v", {"test": "x"}, "b=2,c=3", d=4, __pub_jid="2026", __pub_fun="x")
+    assert modules["dsvolume.info"]("v")[0]["Labels"] == {
+        **labels,
+        **{"test": "x", "b": "2", "c": "3", "d": "4"},
+    }
+    foretold = modules["dsvolume.label"]("v", team="", test=True)
+    assert "team" not in foretold["Labels"]
+    assert "team" in modules["dsvolume.info"]("v")[0]["Labels"]
+
+
+def test_a_name_of_digits_is_protected(modules: Any) -> None:
+    as_typed(modules, "create", "123", "policy=local")
+    assert as_typed(modules, "protect", "123")["Protected"] is True
+    assert as_typed(modules, "label", "123", "a=1")["Labels"] == {"a": "1"}
+    assert as_typed(modules, "unprotect", "123")["Protected"] is False
+
+
 def test_filters_are_a_word_several_with_commas_or_a_list(modules: Any) -> None:
     for name, team in (("a", "web"), ("b", "web"), ("c", "db")):
         modules["dsvolume.create"](name, policy="local", labels=f"team={team}")
@@ -207,6 +240,20 @@ WRONG = [
     ("create", ["v"], {"policy": "local", "labels": {"a": ["b"]}}),
     ("create", ["v"], {"policy": "local", "labels": ["=b"]}),
     ("create", ["v"], {"policy": "secure", "shared": True}),
+    ("create", ["v"], {"policy": "local", "labels": {"a b": "1"}}),
+    ("create", ["v"], {"policy": "local", "labels": {"a": "1,2"}}),
+    ("label", ["there"], {}),
+    ("label", ["there", "team"], {}),
+    ("label", ["there", "=web"], {}),
+    ("label", ["there", "-a=1"], {}),
+    ("label", ["there", {"a": None}], {}),
+    ("label", ["there"], {"team": "a\nb"}),
+    ("label", ["there"], {"team": ["a"]}),
+    ("label", ["there"], {"__team": "a"}),
+    ("label", ["../x", "a=1"], {}),
+    ("label", ["there", "a=1"], {"timeout": "soon"}),
+    ("protect", ["../x"], {}),
+    ("unprotect", ["there"], {"timeout": -1}),
     ("mount", ["there"], {"id": ""}),
     ("mount", ["there"], {"id": "a b"}),
     ("mount", ["there"], {"timeout": "soon"}),
@@ -240,6 +287,9 @@ REFUSED = [
     ("info", ["there", "none"], {}, "No such volume: none"),
     ("usage", ["none"], {}, "No such volume: none"),
     ("mount", ["none"], {}, "No such volume: none"),
+    ("label", ["none", "a=1"], {}, "No such volume: none"),
+    ("protect", ["none"], {}, "No such volume: none"),
+    ("unprotect", ["none"], {}, "No such volume: none"),
     ("unmount", ["none"], {}, "No such volume: none"),
 ]
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from loaded import States
+from promises import foretold, refused
 from situations import KINDS, nothing_is_written
 
 from lab.site import NODE, Site
@@ -11,32 +12,6 @@ from lab.site import NODE, Site
 BOTH = pytest.mark.parametrize("test", [False, True], ids=["real", "test"])
 EXT4 = KINDS["ext4"]
 USER = f"salt:salt@{NODE}"
-
-
-def foretold(states: States, site: Site, function: str, name: str, **args: Any) -> dict[str, Any]:
-    """What a test run says, after a check that it wrote nothing and a real run does just that."""
-    with nothing_is_written(site):
-        test: dict[str, Any] = getattr(states, function)(name, test=True, **args)
-    real = getattr(states, function)(name, **args)
-    assert (real["result"], real["changes"]) == (True, test["changes"]), real
-    assert test["result"] is (None if test["changes"] else True)
-    assert real["comment"].endswith(".") and test["comment"].endswith(".")
-    again = getattr(states, function)(name, **args)
-    assert (again["result"], again["changes"]) == (True, {})
-    return test
-
-
-def refused(
-    states: States, site: Site, test: bool, function: str, name: str, **args: Any
-) -> dict[str, Any]:
-    """A state that is False with a sentence, and has changed nothing."""
-    with nothing_is_written(site) if test else site.nothing_changes():
-        answer: dict[str, Any] = getattr(states, function)(name, test=test, **args)
-    assert (answer["result"], answer["changes"]) == (False, {})
-    assert answer["comment"].endswith(".") and not answer["comment"].endswith("..")
-    assert "\n" not in answer["comment"]
-    return answer
-
 
 # -- present -------------------------------------------------------------------------------------
 
@@ -66,7 +41,6 @@ DIFFERENCES = [
     ({"size": 4}, "size 8, asked 4"),
     ({"shared": False}, "shared true, asked false"),
     ({"automigrate": True}, "automigrate false, asked true"),
-    ({"labels": {"team": "db"}}, "labels team=web, asked team=db"),
     ({"opt": {"exec": "false"}}, "options none, asked exec=false"),
 ]
 

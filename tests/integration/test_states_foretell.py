@@ -48,6 +48,8 @@ class Actual:
     users: tuple[str, ...]
     mishap: str
     point: int
+    labels: str = ""
+    protected: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ USERS = st.sampled_from([("a",), ("a", "b"), ("b",)])
 """Who may be there when the mishap comes, so that it has something to spoil."""
 BEFORE: dict[str, st.SearchStrategy[tuple[str, ...]]] = {
     **dict.fromkeys(("rm", "usage"), st.just(())),
-    **dict.fromkeys(("", "mount"), st.one_of(st.just(()), USERS)),
+    **dict.fromkeys(("", "mount", "label", "protect"), st.one_of(st.just(()), USERS)),
     **dict.fromkeys(("unmount", "vanish", "remount"), USERS),
 }
 
@@ -79,6 +81,9 @@ def actual_volumes(draw: st.DrawFn) -> Actual:
         users=draw(BEFORE.get(mishap, st.just(()))),
         mishap=mishap,
         point=draw(st.integers(1, 16)),
+        labels=draw(st.sampled_from(["", "", "team=web", "team=db,tier=1"])),
+        # What is protected, no process can have been killed in removing.
+        protected=mishap != "rm" and draw(st.sampled_from([False, False, True])),
     )
 
 
@@ -86,7 +91,7 @@ OPTIONS = st.fixed_dictionaries(
     {},
     optional={
         "shared": st.booleans(),
-        "labels": st.just({"team": "web"}),
+        "labels": st.sampled_from([{"team": "web"}, "team=db", "team=,tier=2", {}]),
         "opt": st.just("atime=false"),
         "size": st.sampled_from([1, 8, 9, 32]),
     },
@@ -95,7 +100,11 @@ OPTIONS = st.fixed_dictionaries(
 
 def _declared(name: str, kind: str) -> st.SearchStrategy[Declared]:
     """A state of a volume that is of this kind, or was to be."""
-    same = st.sampled_from([{}, {"policy": "local"}, KINDS[kind]])
+    labels = st.sampled_from([{"team": "web"}, "tier=2", "team=,tier=1"])
+    same = st.one_of(
+        st.sampled_from([{}, {"policy": "local"}, KINDS[kind]]),
+        st.builds(lambda labels: {**KINDS[kind], "labels": labels}, labels),
+    )
     other = st.builds(lambda kind, options: {**KINDS[kind], **options}, KIND, OPTIONS)
     users = st.fixed_dictionaries({"id": st.sampled_from(IDS)})
     return st.one_of(
@@ -103,6 +112,12 @@ def _declared(name: str, kind: str) -> st.SearchStrategy[Declared]:
         st.builds(Declared, st.just("absent"), st.just(name), st.just({})),
         st.builds(Declared, st.just("mounted"), st.just(name), users),
         st.builds(Declared, st.just("unmounted"), st.just(name), users),
+        st.builds(
+            Declared,
+            st.just("protected"),
+            st.just(name),
+            st.fixed_dictionaries({}, optional={"protected": st.booleans()}),
+        ),
     )
 
 
@@ -120,7 +135,7 @@ def _make(site: Site, name: str, actual: Actual) -> None:
     words = {**KINDS[actual.kind]}
     if actual.shared is not None or actual.kind == "secure":
         words["shared"] = bool(actual.shared)
-    given = Given.of(**words)
+    given = Given.of(**words, labels=actual.labels)
     verbs = {
         "create": lambda manager: manager.create(name, given),
         "rm": lambda manager: manager.rm(name),
@@ -128,6 +143,8 @@ def _make(site: Site, name: str, actual: Actual) -> None:
         "mount": lambda manager: manager.mount(name, id="a"),
         "remount": lambda manager: manager.mount(name, id="b"),
         "unmount": lambda manager: manager.unmount(name, id=(*actual.users, "a")[0]),
+        "label": lambda manager: manager.label(name, {"team": "web"}),
+        "protect": lambda manager: manager.protect(name),
     }
     manager = site.manager()
     if actual.there:
@@ -135,6 +152,8 @@ def _make(site: Site, name: str, actual: Actual) -> None:
         for user in actual.users:
             with suppress(LibstorageError):  # a second one of what is not shared
                 manager.mount(name, id=user)
+        if actual.protected:
+            manager.protect(name)
     manager.close()
     if actual.mishap in ("vanish", "remount") and site.root / "mounts" / name in site.mounted():
         subprocess.run(["umount", str(site.root / "mounts" / name)], check=True)
@@ -191,6 +210,8 @@ def _run(opts: dict[str, Any], modules: Any, loader: Any, number: int) -> None:
             for name in ("v", "w"):
                 for id in IDS:
                     assert states.unmounted(name, id=id)["result"] is True
+                if f"volumes/{name}" in site.values("volumes/"):
+                    assert states.protected(name, protected=False)["result"] is not None
                 assert states.absent(name)["result"] is True
             # What killed processes have registered, nobody else takes off the list.
             modules["dsvolume.doctor"](fix=True)

@@ -48,6 +48,55 @@ RUNS: dict[str, tuple[list[Step], list[Step]]] = {
         [("present", "v", EXT4), ("mounted", "v", {"id": "a"})],
         [("mounted", "v", {"id": "b"}), ("unmounted", "v", {"id": "a"})],
     ),
+    "created, then protected": (
+        [],
+        [("present", "v", EXT4), ("protected", "v", {}), ("protected", "v", {"protected": True})],
+    ),
+    "created, then left unprotected": (
+        [],
+        [("present", "v", EXT4), ("protected", "v", {"protected": False})],
+    ),
+    "protected, so not removed": (
+        [("present", "v", EXT4)],
+        [("protected", "v", {}), ("absent", "v", {})],
+    ),
+    "unprotected, then removed": (
+        [("present", "v", EXT4), ("protected", "v", {})],
+        [("protected", "v", {"protected": False}), ("absent", "v", {})],
+    ),
+    "unprotected and unmounted, then removed": (
+        [("present", "v", EXT4), ("protected", "v", {}), ("mounted", "v", {})],
+        [("protected", "v", {"protected": False}), ("unmounted", "v", {}), ("absent", "v", {})],
+    ),
+    "unprotected but mounted, so not removed": (
+        [("present", "v", EXT4), ("protected", "v", {}), ("mounted", "v", {})],
+        [("protected", "v", {"protected": False}), ("absent", "v", {})],
+    ),
+    "unmounted but protected, so not removed": (
+        [("present", "v", EXT4), ("protected", "v", {}), ("mounted", "v", {})],
+        [("unmounted", "v", {}), ("absent", "v", {})],
+    ),
+    "protected, then unprotected, then removed": (
+        [("present", "v", EXT4)],
+        [("protected", "v", {}), ("protected", "v", {"protected": False}), ("absent", "v", {})],
+    ),
+    "removed, so not protected": (
+        [("present", "v", EXT4)],
+        [("absent", "v", {}), ("protected", "v", {})],
+    ),
+    "labelled twice, then removed": (
+        [("present", "v", {**EXT4, "labels": "a=1"})],
+        [
+            ("present", "v", {"labels": "b=2,c=3"}),
+            ("present", "v", {"labels": {"a": "4", "b": ""}}),
+            ("present", "v", {"labels": ["a=4", "c=3"]}),
+            ("absent", "v", {}),
+        ],
+    ),
+    "labelled and back": (
+        [("present", "v", {**EXT4, "labels": "a=1"})],
+        [("present", "v", {"labels": "a=2"}), ("present", "v", {"labels": "a=1"})],
+    ),
     "of another name": (
         [],
         [("present", "v", EXT4), ("mounted", "w", {}), ("absent", "w", {})],

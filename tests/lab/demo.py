@@ -38,6 +38,9 @@ def say(text: str = "") -> None:
     print(text, flush=True)
 
 
+PAIR = ("newvolume", "firstclone")
+
+
 class Unexpected(Exception):
     """Something was not as the story says."""
 
@@ -368,6 +371,47 @@ def ask_again(host: Host) -> None:
     )
 
 
+def snapshots(host: Host) -> None:
+    """The seed's story: keep, change, clone the old, roll back. What is needed is not removed."""
+    point = host.mounts / "newvolume"
+    shown = point.relative_to(ROOT)
+    host.salt("dsvolume.mount", "newvolume", "--out=json").has(Changed=True)
+    host.shell(f"cp /etc/hosts /etc/hostname {shown}/ && echo 1 > {shown}/1")
+    host.salt("dsvolume.snapshot_create", "newvolume@newsnap", "--out=json").has(
+        Name="newsnap", Volume="newvolume", Size=100 * 2**20
+    )
+    host.salt("dsvolume.snapshot_ls").says("Volume@Snapshot", "newvolume@newsnap", "[0]")
+    host.shell(f"rm {shown}/* && echo 2 > {shown}/2")
+    clone = ("dsvolume.snapshot_clone", "newvolume@newsnap", "firstclone")
+    host.salt(*clone, "--out=json", "--out-indent=-1").has(
+        IsClone=True, ParentSnapshot="newvolume@newsnap"
+    )
+    say("Parent and clone are mounted together; each shows its own files:")
+    host.salt("dsvolume.mount", "firstclone", "--out=json").has(Changed=True)
+    names = {name: sorted(p.name for p in (host.mounts / name).iterdir()) for name in PAIR}
+    expect(names["firstclone"] == ["1", "hostname", "hosts"], "the clone shows the old files")
+    expect(names["newvolume"] == ["2"], "the parent shows the new one")
+    host.salt("dsvolume.snapshot_info", "newvolume@newsnap", "--out=json").has(
+        Children=["firstclone"]
+    )
+    host.salt("dsvolume.snapshot_rm", "newvolume@newsnap", status=1).says("Volume snapshot inuse")
+    host.salt("dsvolume.rollback", "newvolume@newsnap", status=1).says("Volume in use by")
+    for name in PAIR:
+        host.salt("dsvolume.unmount", name, "--out=json").has(Mountpoint="")
+    host.salt("dsvolume.rm", "newvolume", status=1).says("Volume has snapshots: newsnap")
+    host.salt("dsvolume.rollback", "newvolume@newsnap", "--out=json").has(Name="newsnap")
+    host.salt("dsvolume.mount", "newvolume", "--out=json").has(Changed=True)
+    names = {"newvolume": sorted(p.name for p in point.iterdir())}
+    expect(names["newvolume"] == ["1", "hostname", "hosts"], "the old files are back")
+    say("It grows while it is mounted:")
+    host.salt("dsvolume.resize", "newvolume", "200", "--out=json", "--out-indent=-1").has(
+        MBSize=200
+    )
+    host.salt("dsvolume.unmount", "newvolume", "--out=json").has(Mountpoint="")
+    host.salt("dsvolume.rm", "firstclone", "--out=json", "--out-indent=-1").has(Name="firstclone")
+    host.salt("dsvolume.snapshot_rm", "newvolume@newsnap", "--out=json").has(Children=[])
+
+
 def secret(host: Host) -> None:
     """A secure volume is memory for one user, and gone with him."""
     marker = f"marker-{os.urandom(8).hex()}"
@@ -505,6 +549,7 @@ STORY: tuple[tuple[str, Callable[[Host], None]], ...] = (
     ("Files", use),
     ("Several users", share),
     ("The same again, and another", ask_again),
+    ("Snapshots", snapshots),
     ("Secure", secret),
     ("Killed in the middle", kill),
     ("States", states),

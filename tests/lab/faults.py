@@ -30,9 +30,9 @@ from pathlib import Path
 
 from lab.site import Site, assert_clean
 from libstorage.config import Config
-from libstorage.errors import LibstorageError, NoSuchVolume
+from libstorage.errors import NoSuchVolume
 from libstorage.host import commands, files, mounts
-from libstorage.manager import Given, VolumeManager
+from libstorage.manager import VolumeManager
 from libstorage.store.embedded import EmbeddedStore
 
 ACTIONS = ("kill", "stop", "orphan")
@@ -51,9 +51,18 @@ _FILE_CHANGES = (
     "write_json",
 )
 _ORPHANED = f'kill -9 $PPID; sleep {ORPHAN_LIVES}; exec "$@"'
-MARKER = "what was written before the fault\n"
 
 Act = Callable[[VolumeManager], object]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A verb on a kind of volume; ``check`` raises where the volume is half made or lost."""
+
+    name: str
+    prepare: Act
+    act: Act
+    check: Act
 
 
 class Trap:
@@ -122,7 +131,7 @@ def fork_victim(config: Config, act: Act, trap: Trap) -> tuple[int, int]:
     os._exit(0)
 
 
-def points_of(scenario: "Scenario", action: str) -> list[int]:
+def points_of(scenario: Scenario, action: str) -> list[int]:
     """The points that a verb has, for an action; found by letting a victim live."""
     with fresh_site() as site:
         _prepare(scenario, site)
@@ -144,13 +153,13 @@ def fresh_site() -> Iterator[Site]:
         yield site
 
 
-def _prepare(scenario: "Scenario", site: Site) -> None:
+def _prepare(scenario: Scenario, site: Site) -> None:
     manager = site.manager()
     scenario.prepare(manager)
     manager.close()
 
 
-def strike(scenario: "Scenario", action: str, point: int, by_next_call: bool) -> str:
+def strike(scenario: Scenario, action: str, point: int, by_next_call: bool) -> str:
     """
     Let one victim meet its fault and check what is left.
 
@@ -201,7 +210,7 @@ def _put_away(manager: VolumeManager) -> None:
     manager.doctor(fix=True)
 
 
-def _recover(scenario: "Scenario", site: Site, by_next_call: bool) -> None:
+def _recover(scenario: Scenario, site: Site, by_next_call: bool) -> None:
     manager = site.manager()
     if by_next_call:
         with suppress(NoSuchVolume):
@@ -210,161 +219,3 @@ def _recover(scenario: "Scenario", site: Site, by_next_call: bool) -> None:
         left = [finding for finding in manager.doctor(fix=True) if finding["Fixed"] is False]
         assert not left, left
     assert not [o for o in manager.operations() if not o["Alive"]], manager.operations()
-
-
-# -- the verbs, and what must be true of each after any fault ------------------------------------
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """A verb on a kind of volume; ``check`` raises where the volume is half made or lost."""
-
-    name: str
-    prepare: Act
-    act: Act
-    check: Act
-
-
-KINDS = {
-    "directory": {"policy": "local"},
-    "ext4": {"policy": "local", "fstype": "ext4", "mb_size": 8},
-    "ext2": {"policy": "local", "fstype": "ext2", "mb_size": 8},
-    "ext3": {"policy": "local", "fstype": "ext3", "mb_size": 8},
-    "xfs": {"policy": "local", "fstype": "xfs", "mb_size": 32},
-    "btrfs": {"policy": "local", "fstype": "btrfs", "mb_size": 32},
-    "raw": {"policy": "local", "fstype": "raw", "mb_size": 8},
-    "ram": {"policy": "ram", "mb_size": 8},
-    "secure": {"policy": "secure", "mb_size": 8},
-}
-V = "v"
-
-
-def write_marker(manager: VolumeManager, id: str = "marker") -> None:
-    """Write something through a mount, and unmount; secure volumes keep nothing."""
-    point = Path(manager.mount(V, id=id)["Mountpoint"])
-    if point.is_block_device():
-        with open(point, "r+b") as device:
-            device.write(MARKER.encode())
-            os.fsync(device.fileno())
-    else:
-        (point / "marker").write_text(MARKER)
-    manager.unmount(V, id=id)
-
-
-def assert_intact(manager: VolumeManager, id: str = "reader") -> None:
-    """The volume is there with what was written before the fault, and can be written."""
-    [record] = manager.info(V)
-    was = set(record["Containers"] or ())
-    if record["Policy"] == "secure" and was:
-        return
-    point = Path(manager.mount(V, id=id)["Mountpoint"])
-    if point.is_block_device():
-        assert point.read_bytes()[: len(MARKER)] == MARKER.encode()
-    elif record["Policy"] != "secure":
-        assert (point / "marker").read_text() == MARKER
-        (point / "another").write_text("x")
-    manager.unmount(V, id=id)
-    assert set(manager.info(V)[0]["Containers"] or ()) == was
-
-
-def _scenarios(kind: str) -> list[Scenario]:
-    given = Given(**KINDS[kind])
-
-    def nothing(manager: VolumeManager) -> None:
-        """No volume beforehand."""
-
-    def create(manager: VolumeManager) -> None:
-        manager.create(V, given)
-
-    def written(manager: VolumeManager) -> None:
-        create(manager)
-        write_marker(manager)
-
-    def used(manager: VolumeManager) -> None:
-        written(manager)
-        manager.mount(V, id="a")
-
-    def used_twice(manager: VolumeManager) -> None:
-        used(manager)
-        manager.mount(V, id="b")
-
-    def made_or_absent(manager: VolumeManager) -> None:
-        for record in manager.ls():
-            assert record["Fstype"] == KINDS[kind].get("fstype", record["Fstype"])
-            write_marker(manager)
-            assert_intact(manager)
-
-    def intact_or_absent(manager: VolumeManager) -> None:
-        if manager.ls():
-            assert_intact(manager)
-
-    def users(*allowed: set[str]) -> Act:
-        def check(manager: VolumeManager) -> None:
-            now = {user.split("@")[0] for user in manager.info(V)[0]["Containers"] or ()}
-            assert now in [{f"salt:{u}" for u in some} for some in allowed], now
-            assert_intact(manager)
-
-        return check
-
-    def come(id: str) -> Act:
-        return lambda manager: manager.mount(V, id=id)
-
-    def go(id: str) -> Act:
-        return lambda manager: manager.unmount(V, id=id)
-
-    scenarios = [
-        Scenario(f"create-{kind}", nothing, create, made_or_absent),
-        Scenario(f"rm-{kind}", written, lambda m: m.rm(V), intact_or_absent),
-        Scenario(f"first_mount-{kind}", create, come("a"), _mounted_or_not),
-        Scenario(f"mount-{kind}", written, come("a"), users({"a"}, set())),
-        Scenario(f"unmount-{kind}", used, go("a"), users({"a"}, set())),
-    ]
-    if "fstype" in KINDS[kind]:
-        # Elsewhere usage touches nothing on the host.
-        scenarios.append(Scenario(f"usage-{kind}", written, lambda m: m.usage(V), users(set())))
-    if kind != "secure":
-        scenarios += [
-            Scenario(f"join-{kind}", used, come("b"), users({"a"}, {"a", "b"})),
-            Scenario(f"leave-{kind}", used_twice, go("b"), users({"a"}, {"a", "b"})),
-        ]
-    return scenarios
-
-
-def _mounted_or_not(manager: VolumeManager) -> None:
-    users = manager.info(V)[0]["Containers"]
-    if users:
-        assert [user.split("@")[0] for user in users] == ["salt:a"]
-        manager.unmount(V, id="a")
-    write_marker(manager)
-    assert_intact(manager)
-
-
-def _recovery(kind: str, verb: str) -> Scenario:
-    """The doctor itself meets the fault, while it recovers what a killed verb has left."""
-    victim = next(s for s in _scenarios(kind) if s.name == f"{verb}-{kind}")
-
-    def left_behind(manager: VolumeManager) -> None:
-        victim.prepare(manager)
-        # In the middle of the verb: after its first command, or half of its points.
-        counted = points_of(victim, "kill")
-        pid, pipe = fork_victim(manager.config, victim.act, Trap(len(counted) // 2 + 1, "kill"))
-        os.close(pipe)
-        os.waitpid(pid, 0)
-
-    def doctor(manager: VolumeManager) -> None:
-        with suppress(LibstorageError):
-            manager.doctor(fix=True)
-
-    return Scenario(f"doctor_after_{verb}-{kind}", left_behind, doctor, victim.check)
-
-
-SCENARIOS = {
-    scenario.name: scenario
-    for scenario in [
-        *(scenario for kind in KINDS for scenario in _scenarios(kind)),
-        _recovery("ext4", "create"),
-        _recovery("ext4", "rm"),
-        _recovery("xfs", "mount"),
-        _recovery("ram", "unmount"),
-    ]
-}

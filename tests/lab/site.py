@@ -262,6 +262,8 @@ def _assert_files(site: Site, records: list[dict[str, Any]], rebooted: bool) -> 
     if rebooted:
         found -= {f"{id}.attached" for id in images}
     assert found == {f"{id}.{end}" for id in images for end in ("img", "json")}
+    kept = {value["Id"] for value in site.values("snapshots/").values()}
+    assert _names(site, "snapshots") == {f"{id}.{end}" for id in kept for end in ("img", "json")}
     made = {value["id"] for value in site.values("data/").values() if value["made"]}
     for folder, type, fstype in (("local", "ds-local", ""), ("ram", "ds-ram", "tmpfs")):
         ids = {r["Id"] for r in records if (r["Voltype"], r["Fstype"]) == (type, fstype)}

@@ -7,11 +7,26 @@ from .records import JSON
 
 _COLUMNS = ("NAME", "Created", "Type/Fs", "Policy", "Size(MB)", "Shared", "Inuse", "Path")
 
+_SNAPSHOT_COLUMNS = ("Volume@Snapshot", "CreatedBy", "Size", "NumChildren")
+
 
 def volumes(rows: Sequence[JSON]) -> str:
     """The table of volumes; an empty one has its header."""
-    cells = [_COLUMNS, *(_volume(row) for row in rows)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(_COLUMNS))]
+    return _table([_COLUMNS, *(_volume(row) for row in rows)])
+
+
+def snapshots(rows: Sequence[JSON]) -> str:
+    """The table of snapshots; an empty one has its header."""
+    return _table([_SNAPSHOT_COLUMNS, *(_snapshot(row) for row in rows)])
+
+
+def _snapshot(row: JSON) -> tuple[str, ...]:
+    name = f"{row['Volume']}@{row['Name']}"
+    return name, row["CreatedBy"], str(row["Size"]), f"[{len(row['Children'])}]"
+
+
+def _table(cells: Sequence[tuple[str, ...]]) -> str:
+    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
     return "\n".join(
         "   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in cells

@@ -26,6 +26,10 @@ class NoSuchVolume(LibstorageError):
         self.name = name
 
 
+class NoSuchSnapshot(LibstorageError):
+    """The volume has no snapshot of this name."""
+
+
 class VolumeExists(LibstorageError):
     """The name is taken by a volume with other options."""
 

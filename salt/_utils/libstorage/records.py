@@ -40,6 +40,20 @@ def check_name(name: object, what: str = "volume") -> str:
     )
 
 
+def split_snapshot(name: object, volume: object = None) -> tuple[str, str]:
+    """
+    Volume and snapshot of ``VOLUME@SNAPSHOT``, or of a snapshot's name with its volume's.
+
+    Raises InvalidInput.
+    """
+    text = str(name)
+    if volume in (None, ""):
+        volume, at, text = text.partition("@")
+        if not at:
+            raise InvalidInput(f"Not a snapshot: {str(name)[:60]!r}; write VOLUME@SNAPSHOT")
+    return check_name(volume), check_name(text, "snapshot")
+
+
 def named(json_name: str, **default: Any) -> Any:
     """A field whose name in JSON is not simply its own in camel case."""
     return field(metadata={"json": json_name}, **default)
@@ -124,6 +138,28 @@ class Volume(Record):
     protected: bool = False
     state: str = "ok"
     revision: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot(Record):
+    """
+    A snapshot, written ``VOLUME@SNAPSHOT``. ``size`` is in bytes.
+
+    ``children`` names the volumes that were cloned from it, which keep it from being removed.
+    """
+
+    name: str
+    volume: str
+    id: str
+    type: str = "default"
+    created_by: str
+    created_at: str
+    size: int
+    children: list[str] = field(default_factory=list)
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.volume}@{self.name}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,20 +6,21 @@ import os
 import pytest
 
 from lab import faults
+from lab.scenarios import SCENARIOS
 
 WORKERS = int(os.environ.get("DSVOLUME_WORKERS", "8"))
-CASES = [(name, action) for name in faults.SCENARIOS for action in faults.ACTIONS]
+CASES = [(name, action) for name in SCENARIOS for action in faults.ACTIONS]
 
 
 def _strike(job):
-    return faults.strike(faults.SCENARIOS[job[0]], *job[1:])
+    return faults.strike(SCENARIOS[job[0]], *job[1:])
 
 
 @pytest.mark.timeout(2400)
 @pytest.mark.parametrize(("name", "action"), CASES, ids=[f"{n}-{a}" for n, a in CASES])
 def test_fault_at_every_point_leaves_nothing_half_done(name, action):
     rounds = int(os.environ.get("DSVOLUME_ROUNDS", "1"))
-    points = faults.points_of(faults.SCENARIOS[name], action)
+    points = faults.points_of(SCENARIOS[name], action)
     if action != "orphan":
         assert points, f"{name} has no point at all"
     jobs = [

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from ..host.commands import Work
-from ..records import JSON, Volume
+from ..records import JSON, Snapshot, Volume
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +163,62 @@ class Found:
     age: float
     copy: JSON | None = None
     cluster: str = ""
+
+
+@runtime_checkable
+class Snapshots(Protocol):
+    """A controller that keeps snapshots."""
+
+    def need_snapshots(self, volume: Volume) -> None:
+        """Raise Unsupported, with the way out, where this volume can have none."""
+
+    def snapshot_create(
+        self, work: Work, volume: Volume, snapshot: Snapshot, mountpoint: Path | None
+    ) -> None:
+        """
+        Keep what the volume holds at one moment.
+
+        mountpoint
+            Where it is mounted on this node: it is frozen meanwhile. None: it is not mounted.
+
+        Raises Unsupported where it cannot be frozen for as long as it would take.
+        """
+
+    def snapshot_remove(self, work: Work, id: str) -> None:
+        """Remove a snapshot, whole or half made, and its copy; absent is as good."""
+
+    def snapshot_exists(self, snapshot: Snapshot) -> bool:
+        """Is it there?"""
+
+    def put_snapshot_copy(self, volume: Volume, snapshot: Snapshot, cluster: str) -> None:
+        """Keep a copy of the snapshot's record beside its data."""
+
+    def rollback(self, work: Work, volume: Volume, snapshot: Snapshot) -> None:
+        """Bring an unmounted volume back to a snapshot, in its current size."""
+
+    def clone(self, work: Work, snapshot: Snapshot, volume: Volume) -> None:
+        """Make the backend object of a new volume from a snapshot, with an identity of its own."""
+
+    def snapshot_inventory(self) -> "list[Found]":
+        """All snapshots that exist in the backend on this node."""
+
+
+@runtime_checkable
+class Grows(Protocol):
+    """A controller whose volumes can become larger."""
+
+    def check_growth(self, volume: Volume, mb_size: int) -> None:
+        """Raise Unsupported, InvalidInput, ToolMissing or NoSpace where it could not grow so."""
+
+    def grow(self, work: Work, volume: Volume, mb_size: int, mountpoint: Path | None) -> None:
+        """
+        Grow a volume and its filesystem to ``mb_size`` MB; grown is as good.
+
+        mountpoint
+            Where it is mounted on this node; None: it is not mounted.
+
+        Raises Unsupported, with the volume as it was, where it cannot grow as it is now.
+        """
 
 
 @runtime_checkable

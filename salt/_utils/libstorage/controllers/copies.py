@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..host import files
-from ..records import Volume
+from ..records import Snapshot, Volume
 from .contract import Found
 
 
@@ -14,10 +14,17 @@ def put(path: Path, volume: Volume, cluster: str) -> None:
     files.write_json(path, {"cluster": cluster, "record": volume.to_json()})
 
 
+def put_snapshot(path: Path, volume: Volume, snapshot: Snapshot, cluster: str) -> None:
+    """Write a snapshot's copy, with the Id of its volume."""
+    record = snapshot.to_json()
+    files.write_json(path, {"cluster": cluster, "record": record, "volume": volume.id})
+
+
 def drop(path: Path) -> None:
     """Remove a copy, and what a killed put has left of one."""
     files.remove(path)
-    files.remove(files.unfinished(path))
+    for half in files.unfinished(path):
+        files.remove(half)
 
 
 def found(id: str, path: Path, copy: Path, what: str) -> Iterator[Found]:

@@ -2,25 +2,21 @@
 ds-local: policy ``local``, on this host's own disk.
 
 Without a filesystem type a volume is a plain directory, on every node its own. With one it is a
-sparse image that lives on the node that made it::
+sparse image (see ``images.py``) that lives on the node that made it::
 
-    <root>/local/<Id>/            a directory;          <Id>.json beside it: the record's copy
-    <root>/images/<Id>.img        an image;             <Id>.json: the copy
-    <root>/images/<Id>.attached   it was attached and not yet detached: after a crash of the
-                                  host this is what says that the filesystem must be checked
-    <root>/images/<Id>.unchecked  such a one was found, and no check has gone well yet
-    <root>/maintenance/<Id>       where an unmounted image is looked at
+    <root>/local/<Id>/            a directory; <Id>.json beside it: the record's copy
 """
 
 from pathlib import Path
 
-from ..errors import BackendError, CommandFailed, Damaged, InvalidInput, NoSpace
-from ..host import files, filesystems, loops, mounts
+from ..errors import InvalidInput, Unsupported
+from ..host import files, filesystems, mounts
 from ..host.commands import Work
-from ..records import FSTYPES, MB, RAW, Volume
+from ..records import FSTYPES, RAW, Snapshot, Volume
 from . import options
 from .contract import Found, Shape, Site, Source, Wish
 from .copies import drop, found, put
+from .images import Images
 
 DEFAULT_SIZE = 100
 
@@ -110,6 +106,49 @@ class Local:
         drop(self._images.copy(id))
         drop(self._directories.copy(id))
 
+    def check_growth(self, volume: Volume, mb_size: int) -> None:
+        if not volume.fstype:
+            raise Unsupported(
+                f"{volume.name} is a plain directory, which has no size; create a volume with an "
+                f"fstype for that"
+            )
+        self._images.check_growth(volume, mb_size)
+
+    def grow(self, work: Work, volume: Volume, mb_size: int, mountpoint: Path | None) -> None:
+        self._images.grow(work, volume, mb_size, mountpoint)
+
+    # -- snapshots
+
+    def need_snapshots(self, volume: Volume) -> None:
+        if not volume.fstype:
+            raise Unsupported(
+                f"{volume.name} is a plain directory, which keeps no snapshots; create a volume "
+                f"with an fstype for that"
+            )
+
+    def snapshot_create(
+        self, work: Work, volume: Volume, snapshot: Snapshot, mountpoint: Path | None
+    ) -> None:
+        self._images.snapshot_create(work, volume, snapshot, mountpoint)
+
+    def snapshot_remove(self, work: Work, id: str) -> None:
+        self._images.snapshot_remove(id)
+
+    def snapshot_exists(self, snapshot: Snapshot) -> bool:
+        return self._images.kept(snapshot.id).exists()
+
+    def put_snapshot_copy(self, volume: Volume, snapshot: Snapshot, cluster: str) -> None:
+        self._images.put_snapshot_copy(volume, snapshot, cluster)
+
+    def rollback(self, work: Work, volume: Volume, snapshot: Snapshot) -> None:
+        self._images.rollback(work, volume, snapshot)
+
+    def clone(self, work: Work, snapshot: Snapshot, volume: Volume) -> None:
+        self._images.clone(work, snapshot, volume)
+
+    def snapshot_inventory(self) -> list[Found]:
+        return self._images.snapshot_inventory()
+
     def inventory(self) -> list[Found]:
         return [*self._images.inventory(), *self._directories.inventory()]
 
@@ -118,147 +157,6 @@ class Local:
 
     def capacity(self) -> tuple[int, int]:
         return files.free_space(self._images.folder)
-
-
-class Images:
-    """Volumes that are a filesystem (or nothing: raw) in a sparse file."""
-
-    def __init__(self, root: Path) -> None:
-        self.folder = root / "images"
-        self.maintenance = root / "maintenance"
-
-    def path(self, id: str) -> Path:
-        return self.folder / f"{id}.img"
-
-    def copy(self, id: str) -> Path:
-        return self.folder / f"{id}.json"
-
-    def _attached(self, id: str) -> Path:
-        return self.folder / f"{id}.attached"
-
-    def _unchecked(self, id: str) -> Path:
-        return self.folder / f"{id}.unchecked"
-
-    def check(self, volume: Volume) -> None:
-        filesystems.need_tools(volume.fstype)
-        free = files.free_space(self.folder)[1]
-        if volume.mb_size * MB > free:
-            raise NoSpace(
-                f"{self.folder} has {free // MB} MB free, asked {volume.mb_size}; "
-                f"free space or ask for less"
-            )
-
-    def create(self, work: Work, volume: Volume) -> None:
-        image = self.path(volume.id)
-        files.make_directory(self.folder, 0o700)
-        files.make_sparse(image, volume.mb_size * MB)
-        try:
-            filesystems.make(work, image, volume.fstype, volume.mb_size)
-        except CommandFailed as exc:
-            # Not every mkfs says that this is why.
-            if files.free_space(self.folder)[1] < MB:
-                full = f"{self.folder} has no room for the {volume.fstype} of {volume.name}"
-                raise NoSpace(f"{full}; free space and try again") from exc
-            raise
-        # The directory's entry comes to the disk with the copy's.
-        files.sync(image)
-
-    def destroy(self, work: Work, id: str) -> None:
-        self.end_inspection(work, id)
-        loops.detach(work, self.path(id))
-        drop(self.copy(id))
-        files.remove(self._attached(id))
-        files.remove(self._unchecked(id))
-        files.remove(self.path(id))
-
-    def attach(self, work: Work, volume: Volume) -> Source:
-        image = self.path(volume.id)
-        if not image.exists():
-            raise BackendError(f"The image of {volume.name} is missing: {image}; restore it")
-        if volume.fstype == RAW:
-            return Source(kind="device", path=Path(loops.attach(work, image)))
-        self.end_inspection(work, volume.id)
-        loops.detach(work, image)
-        attached, unchecked = self._attached(volume.id), self._unchecked(volume.id)
-        try:
-            if attached.exists():
-                attached.rename(unchecked)
-            found_unclean = unchecked.exists()
-            if found_unclean:
-                self._mend(work, volume)
-            attached.touch(mode=0o600)
-        except OSError as exc:
-            raise files.explain(exc, f"{volume.name} cannot be marked as attached") from exc
-        if found_unclean:
-            files.remove(unchecked)
-        return Source(kind="image", path=image, fstype=volume.fstype)
-
-    def _mend(self, work: Work, volume: Volume) -> None:
-        """Replay the log by a mount where only the kernel can, then check."""
-        image = self.path(volume.id)
-        if volume.fstype in ("xfs", "btrfs"):
-            point = self._maintenance_point(volume.id)
-            try:
-                mounts.mount(work, str(image), point, volume.fstype, "loop,nosuid,nodev")
-            except CommandFailed as exc:
-                if "loop device" in exc.words:
-                    # None was free: that says nothing about the filesystem.
-                    raise
-                repair = filesystems.KINDS[volume.fstype].repair
-                raise Damaged(
-                    f"The {volume.fstype} of {volume.name} cannot be mounted ({exc.words}); "
-                    f"repair it with: {repair} {image}"
-                ) from exc
-            finally:
-                self.end_inspection(work, volume.id)
-        filesystems.check(work, image, volume.fstype)
-
-    def _maintenance_point(self, id: str) -> Path:
-        point = self.maintenance / id
-        # What is mounted there has a mode of its own, which is the volume's.
-        if mounts.at(point) is None:
-            files.make_directory(point, 0o700)
-        return point
-
-    def detach(self, work: Work, id: str) -> None:
-        # An attach that was ended in the middle of a check has left it mounted there.
-        self.end_inspection(work, id)
-        loops.detach(work, self.path(id))
-        files.remove(self._attached(id))
-
-    def inspect(self, work: Work, volume: Volume) -> Path | None:
-        image = self.path(volume.id)
-        if volume.fstype == RAW:
-            return image
-        point = self._maintenance_point(volume.id)
-        if mounts.at(point) is None:
-            read_only = filesystems.KINDS[volume.fstype].read_only
-            mounts.mount(work, str(image), point, volume.fstype, f"loop,nosuid,nodev,{read_only}")
-        return point
-
-    def end_inspection(self, work: Work, id: str) -> None:
-        point = self.maintenance / id
-        if point.exists():
-            mounts.unmount(work, point)
-            point.rmdir()
-            loops.detach(work, self.path(id))
-
-    def inventory(self) -> list[Found]:
-        return [
-            item
-            for path in self.folder.glob("*.img")
-            for item in found(path.stem, path, self.copy(path.stem), "image")
-        ]
-
-    def in_use(self) -> dict[str, str]:
-        held = {
-            file.stem: f"loop device {device}"
-            for device, file in loops.behind().items()
-            if file.parent == self.folder
-        }
-        if self.maintenance.is_dir():
-            held |= {p.name: f"maintenance mount {p}" for p in self.maintenance.iterdir()}
-        return held
 
 
 class Directories:

@@ -29,10 +29,18 @@ _PACKAGES = {
     "mkfs.ext3": "e2fsprogs",
     "mkfs.ext4": "e2fsprogs",
     "e2fsck": "e2fsprogs",
+    "tune2fs": "e2fsprogs",
+    "resize2fs": "e2fsprogs",
+    "xfs_admin": "xfsprogs",
+    "xfs_growfs": "xfsprogs",
+    "btrfstune": "btrfs-progs",
     "losetup": "util-linux",
+    "blkid": "util-linux",
     "mount": "mount",
     "umount": "mount",
+    "cp": "coreutils",
     "du": "coreutils",
+    "sync": "coreutils",
 }
 
 

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import stat
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -64,14 +65,15 @@ def sync(path: Path) -> None:
         os.close(fd)
 
 
-def unfinished(path: Path) -> Path:
-    """Where write_json prepares a file; a killed one leaves it there."""
-    return path.with_name(f".{path.name}.new")
+def unfinished(path: Path) -> "list[Path]":
+    """What killed processes have left of a file that write_json was to write."""
+    return list(path.parent.glob(f".{path.name}.*"))
 
 
 def write_json(path: Path, data: Any) -> None:
     """Write a JSON file whole or not at all; it is on the disk when this returns."""
-    new = unfinished(path)
+    # A name of each writer's own: two may write the same file, and each writes it whole.
+    new = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     try:
         with open(new, "w", encoding="utf-8") as file:
             os.fchmod(file.fileno(), 0o600)
@@ -103,6 +105,22 @@ def remove(path: Path) -> None:
         return
     except OSError as exc:
         raise explain(exc, f"{path} cannot be removed") from exc
+
+
+def truncate(path: Path, size: int) -> None:
+    """Give a file another size in bytes; what is added is a hole."""
+    try:
+        os.truncate(path, size)
+    except OSError as exc:
+        raise explain(exc, f"{path} cannot be resized") from exc
+
+
+def replace(new: Path, path: Path) -> None:
+    """Put a finished file in the place of another, at once."""
+    try:
+        new.replace(path)
+    except OSError as exc:
+        raise explain(exc, f"{path} cannot be replaced") from exc
 
 
 def wipe(path: Path) -> None:

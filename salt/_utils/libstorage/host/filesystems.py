@@ -1,19 +1,22 @@
 """
-Filesystems: how small they may be, and how each is made, checked and mounted.
+Filesystems: how small they may be, how each is made, checked, mounted, grown and told apart.
 
 Smallest sizes were measured with Debian 12's and 13's tools: ext3 and ext4 need 2 MB for a
 journal; mkfs.xfs wants 300 MB, or 16 with --unsupported; mkfs.btrfs 109 MB, or 16 with --mixed.
+The kernel grows a btrfs to 256 MB or more only.
 """
 
 import errno
 import os
 import stat
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import BackendError, CommandFailed, Damaged, InvalidInput
+from ..errors import BackendError, CommandFailed, Damaged, InvalidInput, Unsupported
 from ..records import MB
+from . import mounts
 from .commands import Work, need
 
 
@@ -30,6 +33,12 @@ class Kind:
         Mount options that leave the device as it is, also where a journal waits for replay.
     check, repair
         The commands that check it and mend what is safe, and that a human repairs it with.
+    grow, renew
+        The commands that grow it, and that give it another UUID.
+    grows_mounted
+        It can be grown only where it is mounted.
+    grows_to
+        MB below which it cannot be grown.
     """
 
     smallest: int
@@ -39,6 +48,10 @@ class Kind:
     read_only: str = "ro"
     check: tuple[str, ...] = ()
     repair: str = ""
+    grow: tuple[str, ...] = ()
+    renew: tuple[str, ...] = ()
+    grows_mounted: bool = False
+    grows_to: int = 0
 
 
 _LOOKS = 9
@@ -46,14 +59,26 @@ _SIGNATURES = MB
 """Bytes at the beginning in which the signatures of filesystems are."""
 
 _EXT = ("-q", "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard")
-_CHECK, _REPAIR = ("e2fsck", "-p"), "e2fsck -f"
 # Below 32 MB an xfs has a single allocation group, which xfs_repair does not trust by itself.
 _FORCE = ("-o", "force_geometry")
 
+
+def _ext(smallest: int, name: str, read_only: str = "ro,noload") -> Kind:
+    return Kind(
+        smallest,
+        (f"mkfs.{name}", *_EXT),
+        read_only=read_only,
+        check=("e2fsck", "-p"),
+        repair="e2fsck -f",
+        grow=("resize2fs",),
+        renew=("tune2fs", "-U", "random"),
+    )
+
+
 KINDS = {
-    "ext2": Kind(1, ("mkfs.ext2", *_EXT), check=_CHECK, repair=_REPAIR),
-    "ext3": Kind(2, ("mkfs.ext3", *_EXT), read_only="ro,noload", check=_CHECK, repair=_REPAIR),
-    "ext4": Kind(2, ("mkfs.ext4", *_EXT), read_only="ro,noload", check=_CHECK, repair=_REPAIR),
+    "ext2": _ext(1, "ext2", read_only="ro"),
+    "ext3": _ext(2, "ext3"),
+    "ext4": _ext(2, "ext4"),
     "xfs": Kind(
         16,
         ("mkfs.xfs", "-q", "-K"),
@@ -62,6 +87,9 @@ KINDS = {
         read_only="ro,norecovery,nouuid",
         check=("xfs_repair", "-n", *_FORCE),
         repair=f"xfs_repair {' '.join(_FORCE)}",
+        grow=("xfs_growfs",),
+        grows_mounted=True,
+        renew=("xfs_admin", "-U", "generate"),
     ),
     "btrfs": Kind(
         16,
@@ -71,6 +99,10 @@ KINDS = {
         read_only="ro,rescue=nologreplay",
         check=("btrfs", "check", "--readonly"),
         repair="btrfs check --repair",
+        grow=("btrfs", "filesystem", "resize", "max"),
+        renew=("btrfstune", "-f", "-u"),
+        grows_mounted=True,
+        grows_to=256,
     ),
     "raw": Kind(1, ()),
 }
@@ -83,10 +115,31 @@ def check_size(fstype: str, mb_size: int) -> None:
         raise InvalidInput(f"{fstype} needs at least {smallest} MB, asked {mb_size}")
 
 
+def check_growth(fstype: str, mb_size: int) -> None:
+    """Raise InvalidInput where a filesystem cannot be grown to as little as ``mb_size`` MB."""
+    smallest = KINDS[fstype].grows_to
+    if mb_size < smallest:
+        raise InvalidInput(f"{fstype} can be grown to {smallest} MB or more, asked {mb_size}")
+
+
 def need_tools(fstype: str) -> None:
     """Raise ToolMissing unless the commands for this filesystem are on the host."""
     kind = KINDS[fstype]
     for tool in (*kind.mkfs[:1], *kind.check[:1]):
+        need(tool)
+
+
+def need_growing_tools(fstype: str) -> None:
+    """Raise ToolMissing unless the commands that ``grow`` needs are on the host."""
+    kind = KINDS[fstype]
+    for tool in (*kind.check[:1], *kind.grow[:1]):
+        need(tool)
+
+
+def need_renewing_tools(fstype: str) -> None:
+    """Raise ToolMissing unless the commands that ``renew_uuid`` needs are on the host."""
+    kind = KINDS[fstype]
+    for tool in (*kind.check[:1], *kind.renew[:1]):
         need(tool)
 
 
@@ -139,19 +192,110 @@ def _is_blank(path: Path) -> bool:
         os.close(fd)
 
 
-def check(work: Work, path: Path, fstype: str) -> None:
+def check(work: Work, path: Path, fstype: str, *, fully: bool = False) -> None:
     """
     Check an unmounted filesystem that was not unmounted cleanly; mend what is safe to mend.
+
+    fully
+        Also where it says of itself that it is clean.
 
     Raises Damaged, naming the command that repairs, where it needs a human.
     """
     kind = KINDS[fstype]
     if not kind.check:
         return
+    flags = ("-f",) if fully and _is_ext(kind) else ()
     # 1 of e2fsck: it has mended what it may mend by itself.
-    fine = (0, 1) if kind.check[0] == "e2fsck" else (0,)
+    fine = (0, 1) if _is_ext(kind) else (0,)
     try:
-        _run(work, *kind.check, str(path), fine=fine)
+        _run(work, *kind.check, *flags, str(path), fine=fine)
     except CommandFailed as exc:
         message = f"The {fstype} on {path} is damaged; repair it with: {kind.repair} {path}"
         raise Damaged(message) from exc
+
+
+def _is_ext(kind: Kind) -> bool:
+    return kind.check[:1] == ("e2fsck",)
+
+
+def grow(
+    work: Work, path: Path, fstype: str, mountpoint: Path | None = None, *, again: bool = False
+) -> None:
+    """
+    Grow a filesystem to all of its device or image, which has grown before; grown is as good.
+
+    mountpoint
+        Where it is mounted; without it, ``path`` is not mounted.
+    again
+        An earlier attempt may have been killed: resize2fs then leaves an ext that no careful
+        check accepts, and that a full repair makes whole (measured: no data were lost).
+
+    Raises Unsupported where this host's kernel does not let a mounted one grow, ValueError for
+    one that must be mounted.
+    """
+    kind = KINDS[fstype]
+    if not kind.grow:
+        return
+    if mountpoint is None:
+        if kind.grows_mounted:
+            raise ValueError(f"{fstype} grows only where it is mounted")
+        # resize2fs refuses one that was mounted since its last full check.
+        try:
+            check(work, path, fstype, fully=True)
+        except Damaged:
+            if not again:
+                raise
+            work.run("e2fsck", "-f", "-y", str(path), limit=work.left(), fine=(0, 1))
+        target = path
+    else:
+        mounted = mounts.at(mountpoint)
+        if mounted is None:
+            raise BackendError(f"Nothing is mounted at {mountpoint} that could be grown")
+        target = mountpoint if kind.grows_mounted else Path(mounted.source)
+    try:
+        _run(work, *kind.grow, str(target))
+    except CommandFailed as exc:
+        if "Permission denied to resize" not in exc.words:
+            raise
+        raise Unsupported(
+            f"This host's kernel does not let a mounted {fstype} grow ({mountpoint}); "
+            f"unmount it first, then grow it"
+        ) from exc
+
+
+def renew_uuid(work: Work, image: Path, fstype: str, mount_once: Callable[[str], None]) -> None:
+    """
+    Give an unmounted filesystem another UUID, so that it and its parent can both be mounted.
+
+    mount_once
+        Mounts the image somewhere with the options that it is given, and unmounts it: only the
+        kernel replays the log of some.
+    """
+    kind = KINDS[fstype]
+    if not kind.renew:
+        return
+    before = uuid(work, image)
+    if _is_ext(kind):
+        check(work, image, fstype, fully=True)
+    elif fstype == "xfs":
+        # One that was copied while it was frozen has a log to replay.
+        mount_once("nouuid")
+    elif _has_log(work, image):
+        mount_once("")
+    _run(work, *kind.renew, str(image))
+    # xfs_admin says neither that it did nothing nor why by its exit status.
+    if uuid(work, image) in ("", before):
+        raise BackendError(f"The {fstype} on {image} could not be given another UUID")
+
+
+def _has_log(work: Work, image: Path) -> bool:
+    """Does this btrfs have a log? One that was frozen has none: its mount can be spared."""
+    out = work.run("btrfs", "inspect-internal", "dump-super", str(image))
+    return not any(line.split() == ["log_root", "0"] for line in out.splitlines())
+
+
+def uuid(work: Work, image: Path) -> str:
+    """The UUID of the filesystem on a device or image; "" where it holds none."""
+    # 2: nothing was found.
+    argv = ("blkid", "-p", "-o", "value", "-s", "UUID", str(image))
+    return work.run(*argv, fine=(0, 2)).strip()

@@ -5,7 +5,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from ..errors import CommandFailed, MountBusy
+from ..errors import BackendError, CommandFailed, MountBusy
 from .commands import Work
 
 _BLOCK = Path("/sys/block")
@@ -35,6 +35,27 @@ def attach(work: Work, image: Path) -> str:
     if existing:
         return existing[0]
     return work.run("losetup", "--find", "--show", str(image)).strip()
+
+
+def refresh(work: Work, image: Path, patience: float = 5.0) -> None:
+    """
+    Let the image's loop devices become as large as the image has become.
+
+    patience
+        Seconds that the size of a file in a FUSE filesystem may take to be seen.
+
+    Raises BackendError, naming the device, where one stays smaller.
+    """
+    until = time.monotonic() + patience
+    for device in of(image):
+        wanted = image.stat().st_size // 512
+        size = _BLOCK / Path(device).name / "size"
+        while int(size.read_text()) < wanted:
+            if time.monotonic() > until:
+                raise BackendError(f"{device} does not become as large as {image}")
+            work.run("losetup", "--set-capacity", device)
+            if int(size.read_text()) < wanted:
+                time.sleep(0.02)
 
 
 def detach(work: Work, image: Path, patience: float = 3.0) -> None:

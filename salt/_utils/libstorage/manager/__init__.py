@@ -5,29 +5,40 @@ The volume manager: the only one that changes volumes.
 """
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypedDict
 
 from .. import __version__
 from ..config import DAY, Config
 from ..errors import InvalidInput
-from ..records import JSON, User, check_name, now
+from ..records import JSON, User, Volume, check_name, now, split_snapshot
 from ..store import open_store
 from .attachments import Attachments
 from .context import SCHEMA, Context, Deadline
 from .doctor import Doctor
+from .edits import Edits
 from .events import Events
-from .given import Given
+from .given import Given, merge_labels, read_labels
+from .growth import Growth
 from .journal import Journal
 from .lookup import Lookup
 from .mounts import Mounts, Presence
 from .owners import Owners, describe
 from .requests import Request, Requests
+from .snapshots import SnapshotVerbs
 from .usage import Usage
 from .views import Views
 from .volumes import Volumes
 
-__all__ = ["Given", "Request", "VolumeManager"]
+__all__ = ["Given", "Request", "VolumeManager", "merge_labels", "read_labels"]
+
+
+class Shared(TypedDict):
+    """What the verbs on snapshots are told alike."""
+
+    by: JSON
+    deadline: Deadline
+    test: bool
 
 
 class VolumeManager:
@@ -57,9 +68,12 @@ class VolumeManager:
         self._events = Events(context)
         self._journal = Journal(context, owners)
         lookup = Lookup(context, self._journal)
-        attachments = Attachments(context, owners, lookup, self._events)
+        self._edits = Edits(context, self._journal, lookup, self._events)
+        attachments = Attachments(context, owners, self._edits, self._events)
         parts = (context, self._journal, lookup, attachments)
-        self._volumes = Volumes(*parts, self._events)
+        self._snapshots = SnapshotVerbs(*parts, self._events)
+        self._growth = Growth(*parts, self._events)
+        self._volumes = Volumes(*parts, self._events, self._snapshots)
         self._mounts = Mounts(*parts, self._events)
         self._usage = Usage(*parts)
         self._views = Views(context, self._journal, lookup)
@@ -174,6 +188,265 @@ class VolumeManager:
             self._usage.read(name, summary=summary, by=by or {}, deadline=deadline)
             for name in names
         ]
+
+    def resize(
+        self,
+        name: str,
+        size: object,
+        *,
+        by: JSON | None = None,
+        timeout: float | None = None,
+        test: bool = False,
+        request: Request | None = None,
+    ) -> JSON:
+        """
+        Make a volume larger, mounted or not.
+
+        size
+            MB, in all.
+
+        Returns ``{"Volume": record, "Changed": bool}``. Raises NoSuchVolume; InvalidInput for less
+        than it has; Unsupported where it cannot grow, or not while it is mounted; NoSpace.
+        """
+        wanted = Given.of(size=size).mb_size
+        if wanted is None:
+            raise InvalidInput("resize needs a size in MB")
+        deadline = self._begin(name, timeout)
+        by = by or {}
+
+        def act() -> JSON:
+            with self._events.refusals(name, "resize", by, test=test):
+                volume, changed = self._growth.resize(
+                    name, wanted, by=by, deadline=deadline, test=test
+                )
+            return {"Volume": volume.to_json(), "Changed": changed}
+
+        job = None if test else request
+        return self._requests.once(job, "resize", name, {"size": wanted}, deadline, act)
+
+    # -- snapshots ----------------------------------------------------------------------------
+
+    def snapshot_create(
+        self,
+        snapshot: str,
+        *,
+        by: JSON | None = None,
+        timeout: float | None = None,
+        test: bool = False,
+        request: Request | None = None,
+    ) -> JSON:
+        """
+        Keep what a volume holds now, as ``VOLUME@SNAPSHOT``; a mounted one is frozen for the copy.
+
+        Returns the snapshot's record. Raises NoSuchVolume; VolumeExists where there is one of that
+        name; Unsupported where the volume can have none.
+        """
+
+        def act(volume: str, name: str, shared: Shared) -> JSON:
+            return self._snapshots.create(volume, name, **shared).to_json()
+
+        return self._on_snapshot("snapshot_create", snapshot, act, by, timeout, test, request)
+
+    def snapshot_rm(
+        self,
+        snapshot: str,
+        *,
+        by: JSON | None = None,
+        timeout: float | None = None,
+        test: bool = False,
+        request: Request | None = None,
+    ) -> JSON:
+        """
+        Remove a snapshot.
+
+        Returns the record that was. Raises NoSuchSnapshot; VolumeInUse while it has clones.
+        """
+
+        def act(volume: str, name: str, shared: Shared) -> JSON:
+            return self._snapshots.rm(volume, name, **shared).to_json()
+
+        return self._on_snapshot("snapshot_rm", snapshot, act, by, timeout, test, request)
+
+    def rollback(
+        self,
+        snapshot: str,
+        *,
+        by: JSON | None = None,
+        timeout: float | None = None,
+        test: bool = False,
+        request: Request | None = None,
+    ) -> JSON:
+        """
+        Bring a volume back to a snapshot; later snapshots and the current size stay.
+
+        Returns the snapshot's record. Raises NoSuchSnapshot; VolumeInUse while it is mounted.
+        """
+
+        def act(volume: str, name: str, shared: Shared) -> JSON:
+            return self._snapshots.rollback(volume, name, **shared).to_json()
+
+        return self._on_snapshot("rollback", snapshot, act, by, timeout, test, request)
+
+    def snapshot_clone(
+        self,
+        snapshot: str,
+        new: str,
+        *,
+        options: Mapping[str, str] | None = None,
+        by: JSON | None = None,
+        timeout: float | None = None,
+        test: bool = False,
+        request: Request | None = None,
+    ) -> JSON:
+        """
+        Make a new volume from a snapshot, or find the clone that was made before.
+
+        options
+            The new volume's options, beside those of the snapshot's volume.
+
+        Returns ``{"Volume": record, "Created": bool}``. Raises NoSuchSnapshot; VolumeExists where
+        the name is taken by anything else.
+        """
+        volume, name = split_snapshot(snapshot)
+        deadline = self._begin(new, timeout)
+        by = by or {}
+
+        def act() -> JSON:
+            with self._events.refusals(new, "clone", by, test=test, snapshot=f"{volume}@{name}"):
+                made, created = self._snapshots.clone(
+                    volume, name, new, options, by=by, deadline=deadline, test=test
+                )
+            return {"Volume": made.to_json(), "Created": created}
+
+        arguments = {"snapshot": snapshot, "options": dict(options or {})}
+        job = None if test else request
+        return self._requests.once(job, "clone", new, arguments, deadline, act)
+
+    def snapshot_ls(self, volume: str | None = None) -> list[JSON]:
+        """The snapshots of a volume, or all. Raises NoSuchVolume."""
+        self._context.need_store()
+        if volume is not None:
+            self.info(volume)
+        return self._snapshots.ls(volume)
+
+    def snapshot_info(self, *snapshots: str, timeout: float | None = None) -> list[JSON]:
+        """The records of snapshots (``VOLUME@SNAPSHOT``). Raises NoSuchVolume, NoSuchSnapshot."""
+        names = [split_snapshot(snapshot) for snapshot in snapshots]
+        self._context.need_store()
+        return self._snapshots.info(names, Deadline(self._patience(timeout)))
+
+    def _on_snapshot(
+        self,
+        verb: str,
+        snapshot: str,
+        act: Callable[[str, str, Shared], JSON],
+        by: JSON | None,
+        timeout: float | None,
+        test: bool,
+        request: Request | None,
+    ) -> JSON:
+        volume, name = split_snapshot(snapshot)
+        deadline = self._begin(volume, timeout)
+        shared = Shared(by=by or {}, deadline=deadline, test=test)
+
+        def once() -> JSON:
+            with self._events.refusals(
+                volume, verb, shared["by"], test=test, snapshot=f"{volume}@{name}"
+            ):
+                return act(volume, name, shared)
+
+        job = None if test else request
+        return self._requests.once(job, verb, volume, {"snapshot": name}, deadline, once)
+
+    # -- edits --------------------------------------------------------------------------------
+
+    def label(
+        self,
+        name: str,
+        labels: Mapping[str, str],
+        *,
+        by: JSON | None = None,
+        timeout: float | None = None,
+        test: bool = False,
+        request: Request | None = None,
+    ) -> JSON:
+        """
+        Set labels of a volume; one with an empty value is removed.
+
+        Returns the record as it is, or under ``test`` would be. Raises NoSuchVolume.
+        """
+        deadline = self._begin(name, timeout)
+
+        def act() -> Volume:
+            return self._edits.label(name, labels, by=by or {}, deadline=deadline, test=test)
+
+        job = None if test else request
+        return self._edit("label", name, {"labels": dict(labels)}, deadline, act, by, test, job)
+
+    def protect(
+        self,
+        name: str,
+        *,
+        by: JSON | None = None,
+        timeout: float | None = None,
+        test: bool = False,
+        request: Request | None = None,
+    ) -> JSON:
+        """
+        Let a volume be removed by nobody until it is unprotected.
+
+        Returns the record as it is, or under ``test`` would be. Raises NoSuchVolume.
+        """
+        return self._protect(name, True, by, timeout, test, request)
+
+    def unprotect(
+        self,
+        name: str,
+        *,
+        by: JSON | None = None,
+        timeout: float | None = None,
+        test: bool = False,
+        request: Request | None = None,
+    ) -> JSON:
+        """Let a protected volume be removed again; the rest as protect."""
+        return self._protect(name, False, by, timeout, test, request)
+
+    def _protect(
+        self,
+        name: str,
+        protected: bool,
+        by: JSON | None,
+        timeout: float | None,
+        test: bool,
+        request: Request | None,
+    ) -> JSON:
+        deadline = self._begin(name, timeout)
+
+        def act() -> Volume:
+            return self._edits.protect(name, protected, by=by or {}, deadline=deadline, test=test)
+
+        job = None if test else request
+        verb = "protect" if protected else "unprotect"
+        return self._edit(verb, name, {}, deadline, act, by, test, job)
+
+    def _edit(
+        self,
+        verb: str,
+        name: str,
+        arguments: JSON,
+        deadline: Deadline,
+        edit: Callable[[], Volume],
+        by: JSON | None,
+        test: bool,
+        job: Request | None,
+    ) -> JSON:
+        """An edit with its refusal's event, once in a job."""
+
+        def act() -> JSON:
+            with self._events.refusals(name, verb, by or {}, test=test):
+                return edit().to_json()
+
+        return self._requests.once(job, verb, name, arguments, deadline, act)
 
     # -- mounts -------------------------------------------------------------------------------
 

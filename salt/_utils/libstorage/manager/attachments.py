@@ -45,9 +45,9 @@ from ..store.contract import (
 )
 from . import keys, presence
 from .context import Context, Deadline
+from .edits import Edits
 from .events import Events
 from .journal import POLL
-from .lookup import Lookup
 from .owners import Owners
 
 HOST_SECONDS = 110.0
@@ -61,11 +61,11 @@ Found = tuple[Entry, Attachment]
 class Attachments:
     """This node's attachments: claimed, made, given up, and cleared after a crash."""
 
-    def __init__(self, context: Context, owners: Owners, lookup: Lookup, events: Events) -> None:
+    def __init__(self, context: Context, owners: Owners, edits: Edits, events: Events) -> None:
         self._context = context
         self._store = context.store
         self._owners = owners
-        self._lookup = lookup
+        self._edits = edits
         self._events = events
 
     def point(self, name: str) -> Path:
@@ -76,6 +76,13 @@ class Attachments:
         """This node's attachment of a volume."""
         entry = self._store.get(keys.attachment(name, self._context.node), linearizable=True)
         return None if entry is None else (entry, Attachment.from_json(entry.value))
+
+    def mounted_at(self, name: str) -> Path | None:
+        """Where the volume really is mounted on this node."""
+        found = self.here(name)
+        if found is None or not self.shown(found[1]):
+            return None
+        return Path(found[1].mountpoint)
 
     def everywhere(self, name: str) -> list[Attachment]:
         """The attachments of a volume on all nodes."""
@@ -155,7 +162,11 @@ class Attachments:
         """The mount has vanished from under its users: claim it to mount once more."""
         presence.need_free(Path(attachment.mountpoint))
         again = replace(attachment, status=ATTACHING, **self._owners.claim())
-        return self._take(entry.key, again, [KeyAtRevision(entry.key, entry.revision)])
+        compares: list[Compare] = [
+            KeyAtRevision(entry.key, entry.revision),
+            KeyAbsent(keys.operation(attachment.volume)),
+        ]
+        return self._take(entry.key, again, compares)
 
     def attach(self, claimed: Entry, volume: Volume, user: User | None, by: JSON) -> None:
         """
@@ -195,7 +206,7 @@ class Attachments:
         finally:
             self._owners.working.discard(attachment.token)
         if volume.state != "ok":
-            self._mark(volume, "ok")
+            self._edits.mark(volume, "ok")
 
     def _make_data(self, work: Work, volume: Volume) -> str:
         """
@@ -231,20 +242,9 @@ class Attachments:
         try:
             self._clear(claimed, attachment, volume)
             if isinstance(exc, Damaged):
-                self._mark(volume, "damaged")
+                self._edits.mark(volume, "damaged")
         except LibstorageError as second:
             exc.add_note(f"What it had begun is taken back by the next call or doctor: {second}")
-
-    def _mark(self, volume: Volume, state: str) -> None:
-        """Set the record's State: an edit, one transaction at the record's revision."""
-        while (found := self._lookup.record(volume.name)) is not None:
-            entry, record = found
-            if record.id != volume.id or record.state == state:
-                return
-            edited = replace(record, state=state, revision=record.revision + 1)
-            if self._write(entry, [Put(entry.key, edited.to_json())]):
-                self._context.controller(edited).put_copy(edited, self._context.cluster)
-                return
 
     # -- detach -------------------------------------------------------------------------------
 

@@ -14,13 +14,14 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from ..controllers.contract import Controller, Found
+from ..controllers.contract import Controller, Found, Snapshots
 from ..errors import BackendError, LibstorageError
 from ..host import mounts
 from ..host.commands import Work
-from ..records import JSON, Attachment, Operation, Volume
+from ..records import JSON, Attachment, Operation, Snapshot, Volume
 from . import keys
 from .attachments import ATTACHED, Attachments
 from .context import Context, Deadline
@@ -268,46 +269,70 @@ class Doctor:
                     continue
                 says = f"The data of {volume.name} are missing from {volume.voltype}; restore them."
                 yield Finding("record", volume.name, says)
-            elif volume.state != "ok":
+                continue
+            if volume.state != "ok":
                 says = f"{volume.name} is damaged; mounting it names the repair."
                 yield Finding("record", volume.name, says)
+            if isinstance(controller, Snapshots):
+                yield from self._snapshots_of(controller, volume)
+
+    def _snapshots_of(self, controller: Snapshots, volume: Volume) -> Iterator[Finding]:
+        for value in self._store.values(keys.snapshots(volume.name)):
+            snapshot = Snapshot.from_json(value)
+            if not controller.snapshot_exists(snapshot) and not self._journal.find(volume.name):
+                says = f"The data of {snapshot.full_name} are missing from {volume.voltype}."
+                yield Finding("record", snapshot.full_name, says)
 
     def _backend(self, deadline: Deadline) -> Iterator[Finding]:
         """Backend objects and copies that disagree with records; an empty store removes none."""
         cluster = self._context.schema()
         busy, records = self._accounted()
         everything = [
-            (controller, found)
+            (controller, found, partial(controller.destroy, Work(), found.id))
             for controller in self._context.controllers.all()
             for found in controller.inventory()
         ]
+        for controller in self._context.controllers.all():
+            if isinstance(controller, Snapshots):
+                everything += [
+                    (controller, found, partial(controller.snapshot_remove, Work(), found.id))
+                    for found in controller.snapshot_inventory()
+                ]
         # What was made while we looked is in the second answer, what was removed in the first.
         busy_now, known = self._accounted()
         passing = busy | busy_now | (records.keys() - known.keys())
-        for controller, found in everything:
+        for controller, found, remove in everything:
             if found.id in passing:
                 continue
-            volume = known.get(found.id)
-            if volume is None:
-                yield from self._orphan(controller, found, cluster, bool(known))
-            elif cluster and (found.copy or {}).get("Revision") != volume.revision:
-                says = f"The copy of the record of {volume.name} beside its data is not current."
-                mend = self._copying(controller, volume, cluster)
-                yield Finding("copy", volume.name, says, mend)
+            record = known.get(found.id)
+            if record is None:
+                yield from self._orphan(found, remove, cluster, bool(known))
+            elif (
+                isinstance(record, Volume)
+                and cluster
+                and (found.copy or {}).get("Revision") != record.revision
+            ):
+                says = f"The copy of the record of {record.name} beside its data is not current."
+                mend = self._copying(controller, record, cluster)
+                yield Finding("copy", record.name, says, mend)
 
-    def _accounted(self) -> tuple[set[str], dict[str, Volume]]:
+    def _accounted(self) -> tuple[set[str], dict[str, Volume | Snapshot]]:
         """The Ids that operations and purges are about, and the records by Id."""
         busy = {str(operation.arguments.get("Id")) for operation in self._journal.list()}
         purges = self._store.list(keys.purge(self._context.node))
         busy |= {entry.key.rpartition("/")[2] for entry in purges}
-        volumes = (Volume.from_json(value) for value in self._store.values(keys.VOLUMES))
-        return busy, {volume.id: volume for volume in volumes}
+        known: dict[str, Volume | Snapshot] = {}
+        for value in self._store.values(keys.SNAPSHOTS):
+            known[value["Id"]] = Snapshot.from_json(value)
+        for value in self._store.values(keys.VOLUMES):
+            known[value["Id"]] = Volume.from_json(value)
+        return busy, known
 
     def _copying(self, controller: Controller, volume: Volume, cluster: str) -> Callable[[], None]:
         return lambda: controller.put_copy(volume, cluster)
 
     def _orphan(
-        self, controller: Controller, found: Found, cluster: str | None, not_empty: bool
+        self, found: Found, remove: Callable[[], None], cluster: str | None, not_empty: bool
     ) -> Iterator[Finding]:
         name = str((found.copy or {}).get("Name", found.id))
         if found.cluster and found.cluster != cluster:
@@ -318,7 +343,7 @@ class Doctor:
             yield Finding("backend", name, says)
         elif not_empty and found.age > ORPHAN_AGE:
             says = f"The {found.what} belongs to no volume and was never finished."
-            yield Finding("backend", found.id, says, lambda: controller.destroy(Work(), found.id))
+            yield Finding("backend", found.id, says, remove)
 
     def _housekeeping(self, deadline: Deadline) -> Iterator[Finding]:
         """What an agent would do as time passes; said only where something is to do."""

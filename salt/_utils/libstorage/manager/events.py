@@ -27,7 +27,15 @@ TEXTS = {
     "rm": "Volume destroy",
     "mount": "Mount",
     "unmount": "Unmount[{volume}]",
+    "snapshot_create": "Snapshot[{snapshot}] create",
+    "snapshot_rm": "Snapshot[{snapshot}] delete",
+    "clone": "Clone volume {snapshot}",
+    "rollback": "VolumeRollback {snapshot}",
+    "resize": "Volume resize",
     "empty": "Volume emptied by {cause}",
+    "label": "Volume label",
+    "protect": "Volume protect",
+    "unprotect": "Volume unprotect",
 }
 """How an event's text begins, as operators know it."""
 
@@ -61,14 +69,18 @@ class Events:
         return self._put(volume, verb, by, reason or "for no known reason", data)
 
     @contextmanager
-    def refusals(self, volume: str, verb: str, by: JSON, *, test: bool = False) -> Iterator[None]:
+    def refusals(
+        self, volume: str, verb: str, by: JSON, *, test: bool = False, **data: object
+    ) -> Iterator[None]:
         """Write a failed event where a valid request fails inside; never in a test."""
         try:
             yield
         except REFUSALS as exc:
             if not test:
                 try:
-                    self._context.store.transact([], [self.failure(volume, verb, by, str(exc))])
+                    self._context.store.transact(
+                        [], [self.failure(volume, verb, by, str(exc), **data)]
+                    )
                 except LibstorageError as store_away:
                     exc.add_note(f"No event was written: {store_away}")
             raise
@@ -83,7 +95,7 @@ class Events:
             time=now(),
             node=self._context.node,
             volume=volume,
-            subject="volume",
+            subject="snapshot" if verb.startswith("snapshot_") else "volume",
             verb=verb,
             success=not reason,
             text=_sentence(what, verb, reason),

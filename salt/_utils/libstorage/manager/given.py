@@ -1,5 +1,6 @@
 """What a create request says, read from what people write."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -23,6 +24,38 @@ WORDS = {
 }
 """The fields of a volume that a request may name -> the word for it in requests and errors."""
 
+LABEL = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")
+MAX_LABEL = 255
+
+
+def read_labels(*values: object) -> dict[str, str]:
+    """Labels as people write them: each ``K=V``, ``K=V,K=V``, a list or a mapping; checked."""
+    labels: dict[str, str] = {}
+    for value in values:
+        labels |= _pairs("labels", value) or {}
+    return check_labels(labels)
+
+
+def merge_labels(there: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
+    """The labels that result: given ones are set, and removed where their value is empty."""
+    return {key: value for key, value in {**there, **given}.items() if value}
+
+
+def check_labels(labels: Mapping[str, str]) -> dict[str, str]:
+    """Raise InvalidInput for what can be no label. An empty value says: no such label."""
+    for key, value in labels.items():
+        if not LABEL.fullmatch(key):
+            raise InvalidInput(
+                f"Not a label: {key[:60]!r}; use 1 to 63 letters, digits, '_', '.' and '-', "
+                f"beginning with a letter or digit"
+            )
+        if len(value) > MAX_LABEL or "," in value or not value.isprintable():
+            raise InvalidInput(
+                f"The value of label {key} must be at most {MAX_LABEL} printable characters "
+                f"without a comma, not {value[:60]!r}"
+            )
+    return dict(labels)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
@@ -39,6 +72,7 @@ class Given:
     def __post_init__(self) -> None:
         if self.mb_size is not None and not 1 <= self.mb_size <= MAX_SIZE:
             raise InvalidInput(f"size must be a number of MB from 1 up, not {self.mb_size}")
+        check_labels(self.labels or {})
 
     @classmethod
     def of(

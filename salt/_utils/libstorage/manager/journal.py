@@ -25,7 +25,11 @@ Why a crash between any two lines is harmless
 
     ===================  =======================================================
     create, usage        undo
+    snapshot_create      thaw, undo
+    clone                undo; with it the name goes from its parent's Children
     rm                   no step recorded: drop; otherwise finish
+    snapshot_rm          finish
+    rollback, resize     finish
     ===================  =======================================================
 
     An undo is recorded before it begins. If its recording fails because the store is away, it goes
@@ -58,6 +62,10 @@ from .owners import Owners
 
 OPERATION_SECONDS = 600.0
 POLL = 0.25
+
+
+Changes = Callable[[], tuple[Sequence[Compare], Sequence[Write]]]
+"""Reads what a commit depends on, and says what to compare and write with it."""
 
 
 class Held:
@@ -107,9 +115,7 @@ class Held:
         self._wrote(revision)
         return True
 
-    def commit(
-        self, changes: Callable[[], tuple[Sequence[Compare], Sequence[Write]]] | None = None
-    ) -> None:
+    def commit(self, changes: Changes | None = None) -> None:
         """
         Write the records that ``changes`` answers with and drop the operation.
 
@@ -210,12 +216,15 @@ class Journal:
         by: JSON,
         compares: Sequence[Compare],
         step: str = "",
+        writes: Sequence[Write] = (),
     ) -> Held | None:
         """
         Begin an operation; None where a compare did not hold (read again, decide again).
 
         step
             The backend step that comes first, recorded with the beginning.
+        writes
+            What else becomes true with the beginning; the verb's rule takes it back.
         """
         # A store with an operation has a schema: the first one makes it.
         _ = self._context.cluster
@@ -236,7 +245,7 @@ class Journal:
         revision = None
         try:
             revision = self._context.store.transact(
-                [KeyAbsent(key), *compares], [Put(key, record.to_json())]
+                [KeyAbsent(key), *compares], [Put(key, record.to_json()), *writes]
             )
         finally:
             if revision is None:
@@ -310,16 +319,24 @@ class Journal:
         return not self._owners.dead(operation)
 
 
-def undo(held: Held, act: Callable[[], None], failure: BaseException | None = None) -> None:
+def undo(
+    held: Held,
+    act: Callable[[], None],
+    failure: BaseException | None = None,
+    changes: Changes | None = None,
+) -> None:
     """
     Undo a change in this order: record it, act, drop the operation.
+
+    changes
+        What the drop writes besides, as in :meth:`Held.commit`.
 
     Where that fails too, the operation stays for recovery, and ``failure`` is told about it.
     """
     try:
         held.undo()
         act()
-        held.commit()
+        held.commit(changes)
     except Superseded:
         raise
     except LibstorageError as exc:

@@ -1,6 +1,7 @@
 """Where each record lives in the store, below ``<prefix>/v1/``."""
 
 VOLUMES = "volumes/"
+SNAPSHOTS = "snapshots/"
 ACCESS = "access/"
 ATTACHMENTS = "attachments/"
 OPERATIONS = "operations/"
@@ -19,7 +20,11 @@ def access(name: str) -> str:
 
 
 def snapshots(name: str) -> str:
-    return f"snapshots/{name}/"
+    return f"{SNAPSHOTS}{name}/"
+
+
+def snapshot(volume: str, name: str) -> str:
+    return f"{SNAPSHOTS}{volume}/{name}"
 
 
 def attachments(name: str) -> str:

@@ -70,6 +70,7 @@ class Mounts:
                     return self._presence(name, changed)
                 users = found[1].users if found else ()
                 return self._as_if(name, changed, _with(users, user) if changed else users)
+            self._journal.settle(name, deadline)
             deadline.check(f"{name} changes faster than this call can mount it; try again")
 
     def unmount(
@@ -148,7 +149,6 @@ class Mounts:
             return True
         claimed = self._attachments.claim(entry, volume)
         if claimed is None:
-            self._journal.settle(volume.name, deadline)
             return None
         self._attachments.attach(claimed, volume, user, by)
         return True

@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..errors import (
     LibstorageError,
@@ -28,10 +28,11 @@ from . import keys
 from .attachments import Attachments
 from .context import Context, Deadline
 from .events import Events
-from .given import WORDS, Given
+from .given import WORDS, Given, merge_labels
 from .journal import Held, Journal, Rule, undo
 from .lookup import Lookup
 from .mounts import refuse_if_attached
+from .snapshots import SnapshotVerbs
 
 BATCH = 45
 """Data keys turned into purge keys in one transaction; each takes two writes."""
@@ -56,12 +57,14 @@ class Volumes:
         lookup: Lookup,
         attachments: Attachments,
         events: Events,
+        snapshots: SnapshotVerbs,
     ) -> None:
         self._context = context
         self._store = context.store
         self._journal = journal
         self._lookup = lookup
         self._attachments = attachments
+        self._snapshots = snapshots
         self._events = events
         journal.rule("create", Rule(recover=self._recover_create))
         journal.rule("rm", Rule(recover=self._finish_rm, begun_means_gone=True, drop_unbegun=True))
@@ -108,7 +111,7 @@ class Volumes:
             auto_migrate=shape.auto_migrate,
             shared=shape.shared,
             options=shape.options,
-            labels=dict(given.labels or {}),
+            labels=merge_labels({}, given.labels or {}),
             id=str(uuid.uuid4()),
             node=self._context.node if shape.tied else "",
         )
@@ -131,12 +134,15 @@ class Volumes:
             "shared": shape.shared,
             "auto_migrate": shape.auto_migrate,
             "options": shape.options,
-            "labels": dict(given.labels or {}),
+            "labels": merge_labels({}, given.labels or {}),
         }
+        # Labels come and go: those that were not asked about are no difference.
+        asked_about = {k: v for k, v in volume.labels.items() if k in (given.labels or {})}
+        actual = replace(volume, labels=asked_about)
         differences = {
-            WORDS[name]: (getattr(volume, name), wanted[name])
+            WORDS[name]: (getattr(actual, name), wanted[name])
             for name in given.named()
-            if getattr(volume, name) != wanted[name]
+            if getattr(actual, name) != wanted[name]
         }
         if differences:
             raise _differs(differences)
@@ -262,10 +268,12 @@ class Volumes:
                 held.step("purge")
                 held.checkpoint([], _doom(volume, data[:BATCH]))
                 data = data[BATCH:]
-            return [], [
+            compares, writes = self._snapshots.without_child(volume)
+            return compares, [
                 Delete(keys.volume(volume.name)),
                 Delete(keys.access(volume.name)),
                 removed,
+                *writes,
                 *_doom(volume, data),
             ]
 

@@ -1,0 +1,133 @@
+"""The verb resize: a volume becomes larger, mounted or not; smaller never."""
+
+from dataclasses import replace
+
+from ..controllers.contract import Grows
+from ..errors import InvalidInput, LibstorageError, NoSuchVolume, NotHere, Superseded, Unsupported
+from ..records import JSON, Volume
+from ..store.contract import Compare, KeyAtRevision, Put, Write
+from . import keys
+from .attachments import Attachments
+from .context import Context, Deadline
+from .events import Events
+from .given import MAX_SIZE
+from .journal import Held, Journal, Rule
+from .lookup import Lookup
+
+
+class Growth:
+    """
+    Grows volumes.
+
+    What has begun is finished by recovery. Only where this host cannot do it as the volume is now
+    (a kernel that lets no mounted ext4 grow) the controller takes it back, and the volume stays
+    as it was.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        journal: Journal,
+        lookup: Lookup,
+        attachments: Attachments,
+        events: Events,
+    ) -> None:
+        self._context = context
+        self._store = context.store
+        self._journal = journal
+        self._lookup = lookup
+        self._attachments = attachments
+        self._events = events
+        journal.rule("resize", Rule(recover=self._recover))
+
+    def resize(
+        self, name: str, mb_size: int, *, by: JSON, deadline: Deadline, test: bool
+    ) -> tuple[Volume, bool]:
+        """
+        Make a volume ``mb_size`` MB large.
+
+        Returns its record and whether anything changed. Raises InvalidInput for less than it has,
+        Unsupported where it cannot grow (as it is now), NoSpace.
+        """
+        if not 1 <= mb_size <= MAX_SIZE:
+            raise InvalidInput(f"size must be a number of MB from 1 up, not {mb_size}")
+        while True:
+            found = self._lookup.settled(name, deadline, recover=not test)
+            if found is None:
+                raise NoSuchVolume(name)
+            entry, volume = found
+            able = self._ability(volume)
+            if mb_size < volume.mb_size:
+                raise InvalidInput(
+                    f"{name} cannot be made smaller: size {volume.mb_size}, asked {mb_size}"
+                )
+            grown = replace(volume, mb_size=mb_size, revision=volume.revision + 1)
+            if mb_size == volume.mb_size:
+                return volume, False
+            able.check_growth(volume, mb_size)
+            # What a dead process half mounted is released first.
+            self._attachments.settled(name, volume, deadline, recover=not test)
+            if test:
+                return grown, True
+            arguments = {
+                "Volume": volume.to_json(),
+                "Size": mb_size,
+                "Node": volume.node,
+                "Id": volume.id,
+            }
+            free = [KeyAtRevision(entry.key, entry.revision)]
+            held = self._journal.begin(name, "resize", arguments, by, free, "grow")
+            if held is not None:
+                return self._grow(held), True
+            deadline.check(f"{name} changes faster than this call can resize it; try again")
+
+    def _ability(self, volume: Volume) -> Grows:
+        if volume.node and volume.node != self._context.node:
+            raise NotHere(f"{volume.name} has its data on {volume.node}; resize it there")
+        controller = self._context.controller(volume)
+        if not isinstance(controller, Grows):
+            raise Unsupported(f"{controller.name} cannot resize: {volume.name} keeps its size")
+        return controller
+
+    def _grow(self, held: Held) -> Volume:
+        try:
+            return self._finish(held)
+        except Unsupported:
+            # The controller has taken it back.
+            held.commit()
+            raise
+        except LibstorageError as exc:
+            if not isinstance(exc, Superseded):
+                exc.add_note(f"The resize of {held.volume} goes on at the next call or doctor")
+            raise
+        finally:
+            held.let_go()
+
+    def _finish(self, held: Held) -> Volume:
+        was = Volume.from_json(held.record.arguments["Volume"])
+        mb_size = int(held.record.arguments["Size"])
+        controller = self._context.controller(was)
+        self._ability(was).grow(held.work, was, mb_size, self._attachments.mounted_at(was.name))
+        grown: list[Volume] = []
+
+        def done() -> tuple[list[Compare], list[Write]]:
+            key = keys.volume(was.name)
+            entry = self._store.get(key, linearizable=True)
+            assert entry, "nobody removes a volume under an operation"
+            record = Volume.from_json(entry.value)
+            record = replace(record, mb_size=mb_size, revision=record.revision + 1)
+            grown[:] = [record]
+            event = self._events.success(was.name, "resize", held.record.by, size=mb_size)
+            return [KeyAtRevision(key, entry.revision)], [Put(key, record.to_json()), event]
+
+        held.commit(done)
+        # As after every edit: the copy may lag, and the doctor mends it.
+        controller.put_copy(grown[0], self._context.cluster)
+        return grown[0]
+
+    def _recover(self, held: Held) -> None:
+        try:
+            self._finish(held)
+        except Unsupported as exc:
+            failed = self._events.failure(held.volume, "resize", held.record.by, str(exc))
+            held.commit(lambda: ([], [failed]))

@@ -1,0 +1,169 @@
+"""Copies of images: the same bytes, the same holes, nothing left of one that failed."""
+
+import hashlib
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from lab.site import Site
+from libstorage.errors import BackendError, CommandFailed, CommandTimeout, NoSpace
+from libstorage.host import files, images, mounts
+from libstorage.host.commands import Work
+from libstorage.records import MB
+
+WORK = Work()
+
+
+def mounted(site: Site, fstype: str, size: int) -> Path:
+    image, point = site.root / "disk", site.root / "disk-mounted"
+    files.make_sparse(image, size * MB)
+    WORK.run(f"mkfs.{fstype}", "-q", str(image))
+    point.mkdir()
+    mounts.mount(WORK, str(image), point, fstype, "loop")
+    return point
+
+
+def sparse(path: Path, size: int, pieces: int = 3) -> Path:
+    """A file of which a megabyte here and there is data, its last byte too."""
+    files.make_sparse(path, size)
+    with open(path, "r+b") as file:
+        for at in range(pieces):
+            file.seek(at * (size // pieces))
+            file.write(os.urandom(MB))
+        file.seek(size - 1)
+        file.write(b"x")
+    return path
+
+
+def bits(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@pytest.mark.parametrize("size", [4 * MB, 64 * MB, 64 * MB + 1])
+def test_a_copy_is_the_same_and_as_sparse(site: Site, size: int) -> None:
+    source, target = sparse(site.root / "source", size), site.root / "target"
+    before = images.allocated(source)
+    images.copy(WORK, source, target, 60)
+    assert bits(target) == bits(source)
+    assert target.stat().st_size == size
+    assert target.stat().st_mode & 0o777 == 0o600
+    assert images.allocated(target) <= before + MB
+    assert images.allocated(source) == before
+
+
+def test_an_image_without_data_takes_nothing(site: Site) -> None:
+    source = site.root / "source"
+    files.make_sparse(source, 2**40)
+    begun = time.monotonic()
+    images.copy(WORK, source, site.root / "target", 60)
+    assert time.monotonic() - begun < 2
+    assert images.allocated(site.root / "target") < MB
+    assert (site.root / "target").stat().st_size == 2**40
+
+
+def test_a_copy_changes_with_neither(site: Site) -> None:
+    source, target = sparse(site.root / "source", 8 * MB), site.root / "target"
+    images.copy(WORK, source, target, 60)
+    kept = bits(source)
+    with open(source, "r+b") as file:
+        file.write(b"changed")
+    assert bits(target) == kept
+
+
+@pytest.mark.parametrize("there", ["file", "link", "directory"])
+def test_what_exists_is_never_copied_over(site: Site, there: str) -> None:
+    source, target, other = (site.root / name for name in ("source", "target", "other"))
+    sparse(source, 4 * MB)
+    other.write_text("kept")
+    if there == "file":
+        target.write_text("kept")
+    elif there == "link":
+        target.symlink_to(other)
+    else:
+        target.mkdir()
+    with pytest.raises(BackendError, match=f"{target} exists already and is left alone"):
+        images.copy(WORK, source, target, 60)
+    assert other.read_text() == "kept"
+    assert there == "directory" or target.read_text() == "kept"
+
+
+def test_a_full_disk_is_told_and_nothing_is_left(site: Site) -> None:
+    point = mounted(site, "ext4", 16)
+    source = sparse(site.root / "source", 64 * MB, pieces=30)
+    with pytest.raises(NoSpace, match=f"{point} has no room for a copy of source; free space"):
+        images.copy(WORK, source, point / "target", 60)
+    assert os.listdir(point) == ["lost+found"]
+    (point / "filler").write_bytes(bytes(8 * MB))
+
+
+def test_a_copy_that_takes_too_long_is_taken_away(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = site.root / "source", site.root / "target"
+    # Reading from a pipe that nobody writes to never ends.
+    os.mkfifo(source)
+    monkeypatch.setattr(images, "_HOW", ("--no-preserve=all", "--reflink=auto"))
+    with pytest.raises(CommandTimeout):
+        images.copy(WORK, source, target, 0.2)
+    assert not target.exists()
+
+
+def test_a_source_that_is_missing_leaves_no_target(site: Site) -> None:
+    with pytest.raises(CommandFailed, match="No such file"):
+        images.copy(WORK, site.root / "source", site.root / "target", 60)
+    assert not (site.root / "target").exists()
+    with pytest.raises(BackendError, match="cannot be made: No such file"):
+        images.copy(WORK, site.root / "source", site.root / "absent" / "target", 60)
+
+
+@pytest.mark.parametrize(("fstype", "can"), [("xfs", True), ("btrfs", True), ("ext4", False)])
+def test_whether_a_filesystem_shares_blocks_is_tried_and_nothing_stays(
+    site: Site, monkeypatch: pytest.MonkeyPatch, fstype: str, can: bool
+) -> None:
+    monkeypatch.setattr(images, "_can", {})
+    point = mounted(site, fstype, 320)
+    before = set(os.listdir(point))
+    assert images.can_reflink(point) is can
+    assert set(os.listdir(point)) == before
+
+    def never(folder: Path) -> bool:
+        pytest.fail("once is enough")
+
+    monkeypatch.setattr(images, "_try_reflink", never)
+    assert images.can_reflink(point) is can
+
+
+@pytest.mark.parametrize("fstype", ["xfs", "btrfs"])
+def test_blocks_are_shared_at_once_however_large(site: Site, fstype: str) -> None:
+    point = mounted(site, fstype, 1536)
+    source, target = point / "source", point / "target"
+    files.make_sparse(source, 1024 * MB)
+    with open(source, "r+b") as file:
+        for _ in range(20):
+            file.write(os.urandom(MB))
+    WORK.run("sync", "--file-system", str(point))
+    free = files.free_space(point)[1]
+    begun = time.monotonic()
+    images.copy(WORK, source, target, 60)
+    assert time.monotonic() - begun < 0.5
+    WORK.run("sync", "--file-system", str(point))
+    assert free - files.free_space(point)[1] < 10 * MB
+    assert images.allocated(target) >= 20 * MB
+    assert bits(target) == bits(source)
+
+
+def test_the_time_of_a_copy_is_never_guessed_too_short(site: Site) -> None:
+    source, target = site.root / "source", site.root / "target"
+    source.write_bytes(os.urandom(MB) * 50)
+    guess = images.copy_seconds(source)
+    assert guess == pytest.approx(0.5, abs=0.1)
+    took = []
+    for _ in range(3):
+        begun = time.monotonic()
+        images.copy(WORK, source, target, 60)
+        took.append(time.monotonic() - begun)
+        target.unlink()
+    assert min(took) < guess
