@@ -49,7 +49,7 @@ class Hand:
         self.folder = folder
         self._copy = {"record": record}
         self._devices: dict[str, str] = {}
-        for name in ("images", "ram", "mounts", "maintenance"):
+        for name in ("images", "snapshots", "ram", "mounts", "maintenance"):
             (folder / name).mkdir(parents=True)
 
     def image(self, name: str) -> Path:
@@ -93,6 +93,46 @@ class Hand:
         image = self.image(name)
         command("rm", str(image), str(image.with_suffix(".json")))
         sync(self.folder / "images")
+
+    def _kept(self, name: str) -> Path:
+        return self.folder / "snapshots" / f"{name}.img"
+
+    def snapshot(self, name: str) -> None:
+        """cp, fsync of the copy, and the record's copy."""
+        _copy(self.image(name), self._kept(name))
+        sync(self._kept(name))
+        self._write_copy(self._kept(name).with_suffix(".json"))
+
+    def clone(self, name: str, new: str) -> None:
+        """cp, another UUID (with the check that tune2fs demands), fsync, the record's copy."""
+        image = self.image(new)
+        _copy(self._kept(name), image)
+        command("blkid", "-p", "-o", "value", "-s", "UUID", str(image))
+        command("e2fsck", "-p", "-f", str(image))
+        command("tune2fs", "-U", "random", str(image))
+        command("blkid", "-p", "-o", "value", "-s", "UUID", str(image))
+        sync(image)
+        self._write_copy(image.with_suffix(".json"))
+
+    def rollback(self, name: str) -> None:
+        """cp beside, fsync, rename, fsync of the directory."""
+        new = self.image(name).with_suffix(".new")
+        _copy(self._kept(name), new)
+        sync(new)
+        new.replace(self.image(name))
+        sync(new.parent)
+
+    def grow(self, name: str, mb_size: int) -> None:
+        """truncate, the check that resize2fs demands, resize2fs, fsync, the record's copy."""
+        image = self.image(name)
+        command("truncate", "--size", str(mb_size * MB), str(image))
+        command("e2fsck", "-p", "-f", str(image))
+        command("resize2fs", str(image))
+        sync(image)
+        self._write_copy(image.with_suffix(".json"))
+
+    def forget(self, name: str) -> None:
+        command("rm", str(self._kept(name)), str(self._kept(name).with_suffix(".json")))
 
     def usage(self, name: str, fstype: str) -> None:
         """Mounted read-only, measured, unmounted."""
@@ -148,6 +188,10 @@ class Hand:
             file.flush()
             os.fsync(file.fileno())
         sync(path.parent)
+
+
+def _copy(source: Path, target: Path) -> None:
+    command("cp", "--reflink=auto", "--sparse=always", str(source), str(target))
 
 
 def overwrite(path: Path) -> None:

@@ -48,6 +48,7 @@ TARGETS = {
     "local.mount_ext4": Target(ratio=1.5),
     "local.unmount_ext4": Target(ratio=1.5),
     "local.rm_ext4": Target(ratio=1.5),
+    **{f"local.{v}": Target(ratio=1.3) for v in ("snapshot", "clone", "rollback", "resize")},
     "store.ls_10000": Target(ms=150),
     "store.info_10000": Target(ms=2),
 }

@@ -21,7 +21,7 @@ Steps = Iterator[Step]
 def stories(place: Place) -> list[Story]:
     """All of them."""
     found = [_image(place, fstype) for fstype in FSTYPES]
-    return [*found, _directory(place), _ram(place), _secure(place)]
+    return [*found, _snapshots(place), _directory(place), _ram(place), _secure(place)]
 
 
 def _image(place: Place, fstype: str) -> Story:
@@ -70,6 +70,41 @@ def _again(place: Place, name: str, again: str) -> Steps:
         partial(place.bare.transact, f"again/{name}", place.record),
     )
     yield Step("", partial(place.manager.unmount, name, id="two"), nothing)
+
+
+def _snapshots(place: Place) -> Story:
+    """Of a volume that is not mounted: kept, cloned, brought back, made larger."""
+    manager, hand = place.manager, place.hand
+    names = tuple(f"local.{verb}" for verb in ("snapshot", "clone", "rollback", "resize"))
+
+    def life(number: int) -> Steps:
+        name, clone = f"kept-{number}", f"clone-{number}"
+        yield Step(
+            "",
+            partial(place.create, name, "local", "ext4"),
+            partial(hand.create_image, name, "ext4", SIZE),
+        )
+        yield Step(
+            names[0],
+            partial(manager.snapshot_create, f"{name}@s"),
+            partial(hand.snapshot, name),
+        )
+        yield Step(
+            names[1],
+            partial(manager.snapshot_clone, f"{name}@s", clone),
+            partial(hand.clone, name, clone),
+        )
+        yield Step(names[2], partial(manager.rollback, f"{name}@s"), partial(hand.rollback, name))
+        yield Step(
+            names[3],
+            partial(manager.resize, name, 2 * SIZE),
+            partial(hand.grow, name, 2 * SIZE),
+        )
+        yield Step("", partial(manager.rm, clone), partial(hand.remove_image, clone))
+        yield Step("", partial(manager.snapshot_rm, f"{name}@s"), partial(hand.forget, name))
+        yield Step("", partial(manager.rm, name), partial(hand.remove_image, name))
+
+    return Story(names, lambda: life)
 
 
 def _directory(place: Place) -> Story:

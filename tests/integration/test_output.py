@@ -37,7 +37,11 @@ B = ["b", NODE, "ds-local/", "local", "0", "true", "-"]
 
 def test_ls_and_events_choose_their_outputters(modules: Any) -> None:
     chosen = modules["dsvolume.ls"].__globals__["__outputter__"]
-    assert chosen == {"ls": "dsvolume_ls", "events": "dsvolume_events"}
+    assert chosen == {
+        "ls": "dsvolume_ls",
+        "events": "dsvolume_events",
+        "snapshot_ls": "dsvolume_snapshots",
+    }
 
 
 def test_one_minion_has_the_table_alone(show: Any, volumes: list[Any]) -> None:
@@ -85,3 +89,10 @@ def test_what_is_no_answer_is_shown_as_salt_does(show: Any, outputter: str, said
     assert show({"host1": said}, outputter) == show({"host1": said}, "nested")
     lines = show({"host1": said, "host2": []}, outputter)
     assert lines.startswith(show({"host1": said}, "nested")) and "host2:" in lines
+
+
+def test_snapshots_are_a_table(show: Any) -> None:
+    row = {"Name": "s", "Volume": "v", "CreatedBy": "h", "Size": 8 * 2**20, "Children": ["c"]}
+    lines = show({"local": [row]}, "dsvolume_snapshots").splitlines()
+    assert cells(lines[0]) == ["Volume@Snapshot", "CreatedBy", "Size", "NumChildren"]
+    assert cells(lines[1]) == ["v@s", "h", "8388608", "[1]"]

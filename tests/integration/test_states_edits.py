@@ -81,8 +81,8 @@ def test_labels_are_not_set_where_anything_else_differs(
     states: States, site: Site, test: bool
 ) -> None:
     states.present("v", **EXT4)
-    other = {**EXT4, "size": 9, "labels": {"team": "web"}}
-    assert "size 8, asked 9" in refused(states, site, test, "present", "v", **other)["comment"]
+    other = {**EXT4, "size": 4, "labels": {"team": "web"}}
+    assert "size 8, asked 4" in refused(states, site, test, "present", "v", **other)["comment"]
 
 
 def test_a_mounted_volume_is_labelled(states: States, site: Site) -> None:

@@ -102,6 +102,10 @@ def races(count: int, seed: int) -> dict[str, object]:
     return told
 
 
+def snapshots(count: int, seed: int) -> dict[str, object]:
+    return pytest("tests/functional/verbs/test_snapshots_under_load.py", DSVOLUME_SNAPSHOTS=count)
+
+
 def fresh(count: int, seed: int) -> dict[str, object]:
     releases = []
     for _ in range(count):
@@ -135,6 +139,12 @@ SOAKS = {
     ),
     "races": Soak(
         "Eight processes at once: one creates, and all users are counted", 20, "rounds", races
+    ),
+    "snapshots": Soak(
+        "Every clone of a busy database's snapshot is whole",
+        100,
+        "snapshots on each of three filesystems",
+        snapshots,
     ),
     "fresh": Soak("The README's commands work on the other Debian release", 1, "machine", fresh),
 }

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ..errors import (
+    InvalidInput,
     LibstorageError,
     NoSuchVolume,
     NotHere,
@@ -13,7 +14,7 @@ from ..errors import (
     VolumeInUse,
 )
 from ..host.commands import Work
-from ..records import JSON, Volume, now
+from ..records import FSTYPES, JSON, Volume, now
 from ..store.contract import (
     Compare,
     Delete,
@@ -126,7 +127,13 @@ class Volumes:
         wish = given.over(volume)
         if wish.policy != volume.policy:
             raise _differs({"policy": (volume.policy, wish.policy)})
-        shape = self._context.controllers.of_policy(wish.policy).normalise(wish)
+        try:
+            shape = self._context.controllers.of_policy(wish.policy).normalise(wish)
+        except InvalidInput:
+            # Another filesystem may not even fit the size that the volume has.
+            if given.mb_size is None and given.fstype in FSTYPES and given.fstype != volume.fstype:
+                raise _differs({"fstype": (volume.fstype, given.fstype)}) from None
+            raise
         wanted = {
             "policy": wish.policy,
             "fstype": shape.fstype,
