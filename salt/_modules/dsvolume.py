@@ -584,13 +584,17 @@ def operations():
 
 
 @_door
-def doctor(fix=False, timeout=None):
+def doctor(fix=False, rebuild=False, timeout=None):
     """
     What disagrees between the store, the storage, the mount table and the loop devices here.
 
     fix : False
         Mend it: finish or undo what dead processes left, mount again what vanished, remove what
         nobody knows. Objects that carry a copy of their record are never removed.
+
+    rebuild : False
+        Make a lost, now empty store anew from the copies of records that lie with the data. What
+        is mounted stays mounted, for the users that this node remembers.
 
     Returns ``[{"Kind", "Name", "Says", "Fixed"}]``; an empty list is good news.
 
@@ -600,8 +604,9 @@ def doctor(fix=False, timeout=None):
 
         salt 'host1' dsvolume.doctor
         salt 'host1' dsvolume.doctor fix=True
+        salt 'host1' dsvolume.doctor rebuild=True
     """
-    return _manager().doctor(fix=fix, timeout=timeout)
+    return _manager().doctor(fix=fix, rebuild=rebuild, timeout=timeout)
 
 
 @_door

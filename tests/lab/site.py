@@ -264,12 +264,13 @@ def _assert_files(site: Site, records: list[dict[str, Any]], rebooted: bool) -> 
     assert found == {f"{id}.{end}" for id in images for end in ("img", "json")}
     kept = {value["Id"] for value in site.values("snapshots/").values()}
     assert _names(site, "snapshots") == {f"{id}.{end}" for id in kept for end in ("img", "json")}
-    made = {value["id"] for value in site.values("data/").values() if value["made"]}
+    data = [value for key, value in site.values("data/").items()]
+    copied, made = {v["id"] for v in data}, {v["id"] for v in data if v["made"]}
     for folder, type, fstype in (("local", "ds-local", ""), ("ram", "ds-ram", "tmpfs")):
         ids = {r["Id"] for r in records if (r["Voltype"], r["Fstype"]) == (type, fstype)}
         # A secure volume has a record's copy, and no directory of its own.
         secure = {r["Id"] for r in records if r["Policy"] == "secure"}
-        copies = {f"{id}.json" for id in ids & made}
+        copies = {f"{id}.json" for id in ids & copied}
         assert _names(site, folder) == copies | ((ids & made) - secure)
     assert _names(site, "maintenance") == set()
     for folder in site.root.glob("mounts*"):

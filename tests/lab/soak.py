@@ -106,6 +106,10 @@ def snapshots(count: int, seed: int) -> dict[str, object]:
     return pytest("tests/functional/verbs/test_snapshots_under_load.py", DSVOLUME_SNAPSHOTS=count)
 
 
+def rebuild(count: int, seed: int) -> dict[str, object]:
+    return pytest("tests/functional/verbs/test_rebuild.py", DSVOLUME_VOLUMES=count)
+
+
 def fresh(count: int, seed: int) -> dict[str, object]:
     releases = []
     for _ in range(count):
@@ -145,6 +149,12 @@ SOAKS = {
         100,
         "snapshots on each of three filesystems",
         snapshots,
+    ),
+    "rebuild": Soak(
+        "A lost store is made anew, records and users as before, mounts untouched",
+        200,
+        "volumes beside snapshots and clones",
+        rebuild,
     ),
     "fresh": Soak("The README's commands work on the other Debian release", 1, "machine", fresh),
 }

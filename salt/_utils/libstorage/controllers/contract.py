@@ -137,6 +137,13 @@ class Controller(Protocol):
     def drop_copy(self, id: str) -> None:
         """Remove the copy; absent is as good."""
 
+    def copies(self) -> "list[JSON]":
+        """
+        All copies of records on this node, of volumes and snapshots.
+
+        Each ``{"cluster": id, "record": record}``, as it was put.
+        """
+
     def inventory(self) -> "list[Found]":
         """All that exists in the backend on this node."""
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..host import files
-from ..records import Snapshot, Volume
+from ..records import JSON, Snapshot, Volume
 from .contract import Found
 
 
@@ -25,6 +25,12 @@ def drop(path: Path) -> None:
     files.remove(path)
     for half in files.unfinished(path):
         files.remove(half)
+
+
+def all_in(folder: Path) -> list[JSON]:
+    """All copies in a directory, as they were put: ``{"cluster", "record"}``, snapshots' too."""
+    read = (files.read_json(path) for path in sorted(folder.glob("*.json")))
+    return [copy for copy in read if copy and "cluster" in copy and "record" in copy]
 
 
 def found(id: str, path: Path, copy: Path, what: str) -> Iterator[Found]:

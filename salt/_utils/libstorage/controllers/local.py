@@ -12,10 +12,10 @@ from pathlib import Path
 from ..errors import InvalidInput, Unsupported
 from ..host import files, filesystems, mounts
 from ..host.commands import Work
-from ..records import FSTYPES, RAW, Snapshot, Volume
+from ..records import FSTYPES, JSON, RAW, Snapshot, Volume
 from . import options
 from .contract import Found, Shape, Site, Source, Wish
-from .copies import drop, found, put
+from .copies import all_in, drop, found, put
 from .images import Images
 
 DEFAULT_SIZE = 100
@@ -100,6 +100,7 @@ class Local:
         self._images.end_inspection(work, id)
 
     def put_copy(self, volume: Volume, cluster: str) -> None:
+        self._directories.make_folder()
         put(self._kind(volume).copy(volume.id), volume, cluster)
 
     def drop_copy(self, id: str) -> None:
@@ -149,6 +150,10 @@ class Local:
     def snapshot_inventory(self) -> list[Found]:
         return self._images.snapshot_inventory()
 
+    def copies(self) -> list[JSON]:
+        folders = (self._images.folder, self._directories.folder, self._images.snapshots)
+        return [copy for folder in folders for copy in all_in(folder)]
+
     def inventory(self) -> list[Found]:
         return [*self._images.inventory(), *self._directories.inventory()]
 
@@ -174,8 +179,11 @@ class Directories:
     def check(self, volume: Volume) -> None:
         """A directory takes no space and needs no tool."""
 
-    def create(self, work: Work, volume: Volume) -> None:
+    def make_folder(self) -> None:
         files.make_directory(self.folder, 0o711)
+
+    def create(self, work: Work, volume: Volume) -> None:
+        self.make_folder()
         files.make_directory(self.path(volume.id))
 
     def destroy(self, id: str) -> None:

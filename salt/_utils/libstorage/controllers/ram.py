@@ -12,10 +12,10 @@ from pathlib import Path
 from ..errors import InvalidInput, NoSpace, Unsupported
 from ..host import files, memory, mounts
 from ..host.commands import Work
-from ..records import MB, Volume
+from ..records import JSON, MB, Volume
 from . import options
 from .contract import Found, Shape, Site, Source, Wish
-from .copies import drop, found, put
+from .copies import all_in, drop, found, put
 
 DEFAULT_SIZE = 100
 TMPFS = "tmpfs"
@@ -122,10 +122,14 @@ class Ram:
         """inspect makes nothing."""
 
     def put_copy(self, volume: Volume, cluster: str) -> None:
+        files.make_directory(self.folder, 0o711)
         put(self._copy(volume.id), volume, cluster)
 
     def drop_copy(self, id: str) -> None:
         drop(self._copy(id))
+
+    def copies(self) -> list[JSON]:
+        return all_in(self.folder)
 
     def inventory(self) -> list[Found]:
         return [

@@ -70,18 +70,25 @@ def unfinished(path: Path) -> "list[Path]":
     return list(path.parent.glob(f".{path.name}.*"))
 
 
-def write_json(path: Path, data: Any) -> None:
-    """Write a JSON file whole or not at all; it is on the disk when this returns."""
+def write_json(path: Path, data: Any, *, durable: bool = True) -> None:
+    """
+    Write a JSON file whole or not at all.
+
+    durable
+        It is on the disk when this returns.
+    """
     # A name of each writer's own: two may write the same file, and each writes it whole.
     new = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     try:
         with open(new, "w", encoding="utf-8") as file:
             os.fchmod(file.fileno(), 0o600)
             json.dump(data, file)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         new.replace(path)
-        sync(path.parent)
+        if durable:
+            sync(path.parent)
     except OSError as exc:
         with suppress(OSError):
             new.unlink()

@@ -24,6 +24,7 @@ from .journal import Journal
 from .lookup import Lookup
 from .mounts import Mounts, Presence
 from .owners import Owners, describe
+from .rebuild import Rebuild
 from .requests import Request, Requests
 from .snapshots import SnapshotVerbs
 from .usage import Usage
@@ -72,6 +73,7 @@ class VolumeManager:
         attachments = Attachments(context, owners, self._edits, self._events)
         parts = (context, self._journal, lookup, attachments)
         self._snapshots = SnapshotVerbs(*parts, self._events)
+        self._rebuild = Rebuild(context)
         self._growth = Growth(*parts, self._events)
         self._volumes = Volumes(*parts, self._events, self._snapshots)
         self._mounts = Mounts(*parts, self._events)
@@ -513,12 +515,16 @@ class VolumeManager:
         self._context.need_store()
         return self._views.operations()
 
-    def doctor(self, *, fix: bool = False, timeout: float | None = None) -> list[JSON]:
+    def doctor(
+        self, *, fix: bool = False, rebuild: bool = False, timeout: float | None = None
+    ) -> list[JSON]:
         """
         What disagrees between store, backend, mount table and loop devices on this node.
 
         fix
             Mend it: finish or undo what dead processes left, remove what nobody knows.
+        rebuild
+            Make an empty store anew from the copies of records that lie with the data.
 
         Returns ``[{"Kind", "Name", "Says", "Fixed"}]``; Fixed is None where nothing was tried.
         """
@@ -527,6 +533,8 @@ class VolumeManager:
             # An owner of our own is what others' leases are compared with.
             self._store.owner()
         self._context.schema()
+        if rebuild:
+            return self._rebuild.run()
         return self._doctor.examine(fix=fix, deadline=deadline)
 
     def version(self) -> JSON:

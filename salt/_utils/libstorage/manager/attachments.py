@@ -48,6 +48,7 @@ from .context import Context, Deadline
 from .edits import Edits
 from .events import Events
 from .journal import POLL
+from .memory import AttachmentMemory
 from .owners import Owners
 
 HOST_SECONDS = 110.0
@@ -64,6 +65,7 @@ class Attachments:
     def __init__(self, context: Context, owners: Owners, edits: Edits, events: Events) -> None:
         self._context = context
         self._store = context.store
+        self._memory = AttachmentMemory(context)
         self._owners = owners
         self._edits = edits
         self._events = events
@@ -205,6 +207,7 @@ class Attachments:
             raise
         finally:
             self._owners.working.discard(attachment.token)
+        self._memory.follow(volume.name)
         if volume.state != "ok":
             self._edits.mark(volume, "ok")
 
@@ -314,6 +317,7 @@ class Attachments:
             user = User.from_json(leaving)
             writes.append(self._events.success(volume.name, "unmount", by, **told(user)))
         self._write(entry, writes)
+        self._memory.follow(volume.name)
 
     # -- transactions -------------------------------------------------------------------------
 
@@ -346,7 +350,10 @@ class Attachments:
         """Another set of users, with the event of the change; False where it has moved on."""
         changed = replace(attachment, users=users)
         writes = [Put(entry.key, changed.to_json()), self._accessed(attachment.volume), event]
-        return self._write(entry, writes)
+        done = self._write(entry, writes)
+        if done:
+            self._memory.follow(attachment.volume)
+        return done
 
     def _accessed(self, name: str) -> Put:
         return Put(keys.access(name), {"volume": name, "at": now()})

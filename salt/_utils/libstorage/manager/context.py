@@ -58,17 +58,21 @@ class Context:
         self.need_store()
         cluster = self.schema()
         if cluster is None:
-            self.store.transact(
-                [KeyAbsent(keys.SCHEMA), KeyAbsent(keys.MANAGER)],
-                [
-                    Put(keys.SCHEMA, {"version": SCHEMA, "cluster": str(uuid.uuid4())}),
-                    Put(keys.MANAGER, {"name": self.config.manager, "version": __version__}),
-                ],
-            )
+            self.found(str(uuid.uuid4()))
             cluster = self.schema()
         if cluster is None:
             raise StoreUnavailable("The store holds a manager but no schema; restore its schema")
         return cluster
+
+    def found(self, cluster: str) -> None:
+        """Make a store without schema that of this cluster, unless somebody is faster."""
+        self.store.transact(
+            [KeyAbsent(keys.SCHEMA), KeyAbsent(keys.MANAGER)],
+            [
+                Put(keys.SCHEMA, {"version": SCHEMA, "cluster": cluster}),
+                Put(keys.MANAGER, {"name": self.config.manager, "version": __version__}),
+            ],
+        )
 
     def need_store(self) -> None:
         """
@@ -80,12 +84,11 @@ class Context:
         if self.schema() is not None:
             return
         for controller in self.controllers.all():
-            for found in controller.inventory():
-                if found.cluster:
-                    raise StoreUnavailable(
-                        f"The store is empty, but this node holds volumes (the {found.what}): "
-                        f"restore the store, or move them away"
-                    )
+            for copy in controller.copies():
+                raise StoreUnavailable(
+                    f"The store is empty, but this node holds volumes ({copy['record']['Name']}): "
+                    f"restore the store, make it anew (doctor rebuild=True), or move them away"
+                )
 
     def schema(self) -> str | None:
         """The cluster's id, None while nothing was ever written; checks that it is our store."""

@@ -169,5 +169,5 @@ class Edits:
         """Are data of the volume on this node, or where every node reaches them?"""
         if self._context.controller(volume).node_local(volume):
             data = self._store.get(keys.data(volume.name, self._context.node))
-            return data is not None and bool(data.value["made"])
+            return data is not None
         return volume.node in ("", self._context.node)

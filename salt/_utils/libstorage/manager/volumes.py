@@ -89,8 +89,7 @@ class Volumes:
             self._context.controller(volume).check(volume)
             if not test:
                 free = [KeyAbsent(keys.volume(name))]
-                step = self._first_step(volume, "create")
-                held = self._journal.begin(name, "create", volume.to_json(), by, free, step)
+                held = self._journal.begin(name, "create", volume.to_json(), by, free, "create")
                 if held is None:
                     deadline.check(f"{name} changes faster than this call can create it; try again")
                     continue
@@ -117,10 +116,6 @@ class Volumes:
             node=self._context.node if shape.tied else "",
         )
         return volume, shape.warnings
-
-    def _first_step(self, volume: Volume, step: str) -> str:
-        """What each node keeps for itself is no step of the operation."""
-        return "" if self._context.controller(volume).node_local(volume) else step
 
     def _same(self, volume: Volume, given: Given) -> Outcome:
         """The existing volume, if all that was given would result in it."""
@@ -158,13 +153,17 @@ class Volumes:
     def _make(self, held: Held, volume: Volume) -> None:
         controller = self._context.controller(volume)
         try:
-            # What each node keeps for itself is made at its first mount there.
-            if not controller.node_local(volume):
-                controller.create(held.work, volume)
-                controller.put_copy(volume, self._context.cluster)
             key = keys.volume(volume.name)
             made = self._events.success(volume.name, "create", held.record.by)
-            held.commit(lambda: ([KeyAbsent(key)], [Put(key, volume.to_json()), made]))
+            writes: list[Write] = [Put(key, volume.to_json()), made]
+            if controller.node_local(volume):
+                # Each node makes its data at its first mount there; the copy is here from now on.
+                mine = keys.data(volume.name, self._context.node)
+                writes.append(Put(mine, {"id": volume.id, "made": False}))
+            else:
+                controller.create(held.work, volume)
+            controller.put_copy(volume, self._context.cluster)
+            held.commit(lambda: ([KeyAbsent(key)], writes))
         except Superseded:
             raise
         except BaseException as exc:
@@ -203,7 +202,8 @@ class Volumes:
             self._attachments.tidy(volume, deadline)
             self._refuse_if_held(volume, force)
             free = self._free(entry, volume, force)
-            step = self._first_step(volume, "destroy")
+            # What each node keeps for itself is purged by each, after the commit.
+            step = "" if self._context.controller(volume).node_local(volume) else "destroy"
             held = self._journal.begin(name, "rm", volume.to_json(), by, free, step)
             if held is not None:
                 self._remove(held)
