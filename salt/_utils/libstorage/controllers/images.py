@@ -279,6 +279,7 @@ class Images:
             Somebody may have died of it before.
         """
         if filesystems.KINDS[volume.fstype].grows_mounted:
+            self.end_inspection(work, volume.id)
             point = self._maintenance_point(volume.id)
             try:
                 mounts.mount(work, str(image), point, volume.fstype, "loop,nosuid,nodev")
