@@ -82,7 +82,7 @@ def write_json(path: Path, data: Any, *, durable: bool = True) -> None:
     try:
         with open(new, "w", encoding="utf-8") as file:
             os.fchmod(file.fileno(), 0o600)
-            json.dump(data, file)
+            file.write(json.dumps(data))
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
