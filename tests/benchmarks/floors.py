@@ -146,6 +146,11 @@ class Hand:
 
     # -- memory
 
+    def keep_record(self, bare: "BareStore", name: str) -> None:
+        """What a volume of which each node makes its own data needs at its create."""
+        self._write_copy(self.memory(name).with_suffix(".json"))
+        bare.transact(f"volumes/{name}", self._copy)
+
     def mount_memory(self, name: str, mb_size: int) -> None:
         """The first mount: the tmpfs, the record's copy, the bind mount."""
         memory = self.memory(name)

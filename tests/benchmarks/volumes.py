@@ -120,7 +120,7 @@ def _record(place: Place, step: str, policy: str, number: int) -> Steps:
     yield Step(
         step,
         partial(place.create, name, policy),
-        partial(place.bare.transact, f"volumes/{name}", place.record),
+        partial(place.hand.keep_record, place.bare, name),
     )
     yield Step("", partial(place.manager.rm, name), nothing)
 
@@ -133,7 +133,7 @@ def _ram(place: Place) -> Story:
         yield Step(
             "ram.create",
             partial(place.create, name, "ram"),
-            partial(place.bare.transact, f"volumes/{name}", place.record),
+            partial(hand.keep_record, place.bare, name),
         )
         yield Step(
             "ram.mount", partial(manager.mount, name), partial(hand.mount_memory, name, SIZE)

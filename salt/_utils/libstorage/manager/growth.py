@@ -7,15 +7,13 @@ from ..errors import InvalidInput, LibstorageError, NoSuchVolume, NotHere, Super
 from ..records import JSON, Volume
 from ..store.contract import Compare, KeyAtRevision, Put, Write
 from . import keys
-from .attachments import Attachments
-from .context import Context, Deadline
-from .events import Events
+from .context import Deadline
 from .given import MAX_SIZE
 from .journal import Held, Journal, Rule
-from .lookup import Lookup
+from .verbs import Verbs
 
 
-class Growth:
+class Growth(Verbs):
     """
     Grows volumes.
 
@@ -24,20 +22,7 @@ class Growth:
     as it was.
     """
 
-    def __init__(
-        self,
-        context: Context,
-        journal: Journal,
-        lookup: Lookup,
-        attachments: Attachments,
-        events: Events,
-    ) -> None:
-        self._context = context
-        self._store = context.store
-        self._journal = journal
-        self._lookup = lookup
-        self._attachments = attachments
-        self._events = events
+    def _tell_rules(self, journal: Journal) -> None:
         journal.rule("resize", Rule(recover=self._recover))
 
     def resize(

@@ -5,11 +5,9 @@ from dataclasses import dataclass, replace
 from ..errors import NoSuchVolume, NotHere, VolumeInUse
 from ..records import JSON, Attachment, User, Volume
 from ..store.contract import Entry
-from .attachments import Attachments, told
-from .context import Context, Deadline
-from .events import Events
-from .journal import Journal
-from .lookup import Lookup
+from .attachments import told
+from .context import Deadline
+from .verbs import Verbs
 
 COUNTED = ("docker", "podman")
 """Engines that mount and unmount the same id more than once; other users are a set."""
@@ -33,22 +31,8 @@ class Presence:
     users: tuple[str, ...]
 
 
-class Mounts:
+class Mounts(Verbs):
     """Who uses a volume on this node."""
-
-    def __init__(
-        self,
-        context: Context,
-        journal: Journal,
-        lookup: Lookup,
-        attachments: Attachments,
-        events: Events,
-    ) -> None:
-        self._context = context
-        self._journal = journal
-        self._lookup = lookup
-        self._attachments = attachments
-        self._events = events
 
     def mount(self, name: str, user: User, *, by: JSON, deadline: Deadline, test: bool) -> Presence:
         """

@@ -34,36 +34,22 @@ from ..store.contract import (
     KeyAtRevision,
     PrefixEmpty,
     Put,
+    Store,
     Write,
 )
 from . import keys
-from .attachments import Attachments
-from .context import Context, Deadline
-from .events import Events
+from .context import Deadline
 from .journal import Held, Journal, Rule, undo
-from .lookup import Lookup
 from .mounts import refuse_if_attached
+from .verbs import Verbs
 
 Kept = tuple[Entry, Snapshot]
 
 
-class SnapshotVerbs:
+class SnapshotVerbs(Verbs):
     """Snapshots come into being, go, and give birth."""
 
-    def __init__(
-        self,
-        context: Context,
-        journal: Journal,
-        lookup: Lookup,
-        attachments: Attachments,
-        events: Events,
-    ) -> None:
-        self._context = context
-        self._store = context.store
-        self._journal = journal
-        self._lookup = lookup
-        self._attachments = attachments
-        self._events = events
+    def _tell_rules(self, journal: Journal) -> None:
         journal.rule("snapshot_create", Rule(recover=self._recover_create))
         journal.rule("snapshot_rm", Rule(recover=self._finish_rm))
         journal.rule("rollback", Rule(recover=self._finish_rollback))
@@ -317,7 +303,7 @@ class SnapshotVerbs:
                 held,
                 lambda: controller.destroy(held.work, volume.id),
                 exc,
-                changes=lambda: self.without_child(volume),
+                changes=lambda: without_child(self._store, volume),
             )
             raise
 
@@ -332,22 +318,10 @@ class SnapshotVerbs:
         )
 
         def unborn() -> tuple[Sequence[Compare], Sequence[Write]]:
-            compares, writes = self.without_child(volume)
+            compares, writes = without_child(self._store, volume)
             return compares, [*writes, failed]
 
         held.commit(unborn)
-
-    def without_child(self, volume: Volume) -> tuple[list[Compare], list[Write]]:
-        """What takes a clone out of its parent's Children; nothing for what is none."""
-        if not volume.parent_snapshot:
-            return [], []
-        parent, _, name = volume.parent_snapshot.partition("@")
-        entry = self._store.get(keys.snapshot(parent, name), linearizable=True)
-        if entry is None:
-            return [], []
-        snapshot = Snapshot.from_json(entry.value)
-        rest = replace(snapshot, children=[c for c in snapshot.children if c != volume.name])
-        return [KeyAtRevision(entry.key, entry.revision)], [Put(entry.key, rest.to_json())]
 
     # -- look ---------------------------------------------------------------------------------
 
@@ -401,6 +375,19 @@ class SnapshotVerbs:
                 snapshot.volume, verb, by, reason, snapshot=snapshot.full_name
             )
         return self._events.success(snapshot.volume, verb, by, snapshot=snapshot.full_name)
+
+
+def without_child(store: Store, volume: Volume) -> tuple[list[Compare], list[Write]]:
+    """What takes a clone out of its parent's Children; nothing for what is none."""
+    if not volume.parent_snapshot:
+        return [], []
+    parent, _, name = volume.parent_snapshot.partition("@")
+    entry = store.get(keys.snapshot(parent, name), linearizable=True)
+    if entry is None:
+        return [], []
+    snapshot = Snapshot.from_json(entry.value)
+    rest = replace(snapshot, children=[c for c in snapshot.children if c != volume.name])
+    return [KeyAtRevision(entry.key, entry.revision)], [Put(entry.key, rest.to_json())]
 
 
 _DIED = "its process ended before it was done"

@@ -8,13 +8,12 @@ from ..host.commands import Work
 from ..records import JSON, Volume
 from ..store.contract import KeyAbsent, KeyAtRevision, PrefixEmpty
 from . import keys
-from .attachments import Attachments
-from .context import Context, Deadline
+from .context import Deadline
 from .journal import Held, Journal, Rule, undo
-from .lookup import Lookup
+from .verbs import Verbs
 
 
-class Usage:
+class Usage(Verbs):
     """
     Reads sizes on this node.
 
@@ -22,13 +21,7 @@ class Usage:
     is not mounted is looked at read-only under an operation, so that nobody mounts it meanwhile.
     """
 
-    def __init__(
-        self, context: Context, journal: Journal, lookup: Lookup, attachments: Attachments
-    ) -> None:
-        self._context = context
-        self._journal = journal
-        self._lookup = lookup
-        self._attachments = attachments
+    def _tell_rules(self, journal: Journal) -> None:
         journal.rule("usage", Rule(recover=self._recover))
 
     def read(self, name: str, *, summary: bool, by: JSON, deadline: Deadline) -> JSON:

@@ -26,14 +26,12 @@ from ..store.contract import (
     Write,
 )
 from . import keys
-from .attachments import Attachments
-from .context import Context, Deadline
-from .events import Events
+from .context import Deadline
 from .given import WORDS, Given, merge_labels
 from .journal import Held, Journal, Rule, undo
-from .lookup import Lookup
 from .mounts import refuse_if_attached
-from .snapshots import SnapshotVerbs
+from .snapshots import without_child
+from .verbs import Verbs
 
 BATCH = 45
 """Data keys turned into purge keys in one transaction; each takes two writes."""
@@ -48,25 +46,10 @@ class Outcome:
     warnings: tuple[str, ...] = field(default=())
 
 
-class Volumes:
+class Volumes(Verbs):
     """Volumes come into being and go."""
 
-    def __init__(
-        self,
-        context: Context,
-        journal: Journal,
-        lookup: Lookup,
-        attachments: Attachments,
-        events: Events,
-        snapshots: SnapshotVerbs,
-    ) -> None:
-        self._context = context
-        self._store = context.store
-        self._journal = journal
-        self._lookup = lookup
-        self._attachments = attachments
-        self._snapshots = snapshots
-        self._events = events
+    def _tell_rules(self, journal: Journal) -> None:
         journal.rule("create", Rule(recover=self._recover_create))
         journal.rule("rm", Rule(recover=self._finish_rm, begun_means_gone=True, drop_unbegun=True))
 
@@ -275,7 +258,7 @@ class Volumes:
                 held.step("purge")
                 held.checkpoint([], _doom(volume, data[:BATCH]))
                 data = data[BATCH:]
-            compares, writes = self._snapshots.without_child(volume)
+            compares, writes = without_child(self._store, volume)
             return compares, [
                 Delete(keys.volume(volume.name)),
                 Delete(keys.access(volume.name)),
