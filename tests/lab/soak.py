@@ -114,7 +114,11 @@ def fresh(count: int, seed: int) -> dict[str, object]:
     releases = []
     for _ in range(count):
         child = subprocess.Popen(
-            ["bash", str(ROOT / "tests/lab/fresh.sh")], stdout=subprocess.PIPE, text=True, cwd=ROOT
+            ["bash", str(ROOT / "tests/lab/fresh.sh")],
+            env={"TARGET": "demo test", **os.environ},
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
         )
         assert child.stdout
         for line in child.stdout:
