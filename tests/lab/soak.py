@@ -176,7 +176,7 @@ def prove(name: str, soak: Soak, count: int, seed: int) -> None:
     )
     result = {
         "promise": soak.promise,
-        "commit": _git("rev-parse", "HEAD") + ("+changes" if _git("status", "--porcelain") else ""),
+        "commit": _git("rev-parse", "HEAD") + ("+changes" if _changes() else ""),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "count": f"{count} {soak.unit}",
         "seed": seed,
@@ -195,6 +195,11 @@ def _git(*argv: str) -> str:
     return subprocess.run(
         ["git", *argv], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.strip()
+
+
+def _changes() -> str:
+    """What is not committed, but for what these runs themselves have written."""
+    return _git("status", "--porcelain", "--", ".", ":!docs/proof")
 
 
 def main() -> None:
