@@ -17,7 +17,7 @@ from lab.site import Site
 from libstorage.controllers import Controllers, options
 from libstorage.controllers.contract import Controller, Found, Shape, Source, Volatile, Wipes, Wish
 from libstorage.errors import BackendError, Damaged, InvalidInput
-from libstorage.host import mounts
+from libstorage.host import files, mounts
 from libstorage.host.commands import Work
 from libstorage.manager import presence
 from libstorage.records import Volume, now
@@ -295,7 +295,7 @@ def unfinished_copy(bench: Bench) -> None:
     bench.create()
     bench.controller.put_copy(bench.volume, "c")
     for copy in bench.site.root.rglob("*.json"):
-        copy.rename(copy.with_name(f".{copy.name}.new"))
+        copy.rename(files.unfinished(copy)[0])
 
 
 def inspected(bench: Bench) -> None:

@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 import stat
-import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,9 @@ _GET_FLAGS = 0x80086601
 _SET_FLAGS = 0x40086602
 _IMMUTABLE = 0x10
 _APPEND_ONLY = 0x20
+_WRITERS = 8
+_WRITING = 60.0
+"""Seconds after which a writer that has not finished was killed."""
 
 
 def explain(exc: OSError, doing: str) -> BackendError:
@@ -66,8 +69,8 @@ def sync(path: Path) -> None:
 
 
 def unfinished(path: Path) -> "list[Path]":
-    """What killed processes have left of a file that write_json was to write."""
-    return list(path.parent.glob(f".{path.name}.*"))
+    """Where write_json prepares a file, one name for each writer; killed ones leave theirs."""
+    return [path.with_name(f".{path.name}.{slot}") for slot in range(_WRITERS)]
 
 
 def write_json(path: Path, data: Any, *, durable: bool = True) -> None:
@@ -77,11 +80,12 @@ def write_json(path: Path, data: Any, *, durable: bool = True) -> None:
     durable
         It is on the disk when this returns.
     """
-    # A name of each writer's own: two may write the same file, and each writes it whole.
-    new = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     try:
-        with open(new, "w", encoding="utf-8") as file:
-            os.fchmod(file.fileno(), 0o600)
+        new, fd = _prepare(path)
+    except OSError as exc:
+        raise explain(exc, f"{path} cannot be written") from exc
+    try:
+        with open(fd, "w", encoding="utf-8") as file:
             file.write(json.dumps(data))
             if durable:
                 file.flush()
@@ -93,6 +97,17 @@ def write_json(path: Path, data: Any, *, durable: bool = True) -> None:
         with suppress(OSError):
             new.unlink()
         raise explain(exc, f"{path} cannot be written") from exc
+
+
+def _prepare(path: Path) -> tuple[Path, int]:
+    """A name of this writer's own, opened: two may write one file, and each writes it whole."""
+    for new in unfinished(path):
+        with suppress(FileExistsError):
+            return new, os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with suppress(FileNotFoundError):
+            if time.time() - new.stat().st_mtime > _WRITING:
+                new.unlink()
+    raise BackendError(f"{path} is written by too many at once; try again")
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

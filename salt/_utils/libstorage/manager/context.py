@@ -41,6 +41,7 @@ class Context:
         self.store = store
         self.node = config.node
         self.controllers = Controllers(config)
+        self._ours = ""
 
     def controller(self, volume: Volume) -> Controller:
         return self.controllers.named(volume.voltype)
@@ -55,9 +56,9 @@ class Context:
     @property
     def cluster(self) -> str:
         """The cluster's id; the first writer makes it. Raises as :meth:`need_store`."""
-        self.need_store()
         cluster = self.schema()
         if cluster is None:
+            self.need_store()
             self.found(str(uuid.uuid4()))
             cluster = self.schema()
         if cluster is None:
@@ -100,13 +101,19 @@ class Context:
                 f"The store has schema {schema.value['version']}, this libstorage "
                 f"{__version__} knows {SCHEMA}; update this node"
             )
+        cluster = str(schema.value["cluster"])
+        if cluster != self._ours:
+            self._check_manager()
+            self._ours = cluster
+        return cluster
+
+    def _check_manager(self) -> None:
         manager = self.store.get(keys.MANAGER)
         if manager is not None and manager.value["name"] != self.config.manager:
             raise ConfigInvalid(
                 f"This cluster's volume manager is {manager.value['name']}, this node is "
                 f"configured with {self.config.manager} (pillar dsvolume:manager)"
             )
-        return str(schema.value["cluster"])
 
     @cached_property
     def _may_mount(self) -> bool:
