@@ -45,6 +45,7 @@ _FILE_CHANGES = (
     "make_directory",
     "make_sparse",
     "remove",
+    "remove_json",
     "set_immutable",
     "sync",
     "wipe",

@@ -109,7 +109,11 @@ class Controller(Protocol):
         """Is the backend object there?"""
 
     def destroy(self, work: Work, id: str) -> None:
-        """Remove the backend object, whole or half made, and its copy; absent is as good."""
+        """
+        Remove the backend object, whole or half made; absent is as good.
+
+        Its copy goes first: what is half removed must not pass for a volume.
+        """
 
     def attach(self, work: Work, volume: Volume) -> Source:
         """

@@ -22,9 +22,7 @@ def put_snapshot(path: Path, volume: Volume, snapshot: Snapshot, cluster: str) -
 
 def drop(path: Path) -> None:
     """Remove a copy, and what a killed put has left of one."""
-    files.remove(path)
-    for half in files.unfinished(path):
-        files.remove(half)
+    files.remove_json(path)
 
 
 def all_in(folder: Path) -> list[JSON]:

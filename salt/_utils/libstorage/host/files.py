@@ -145,6 +145,15 @@ def replace(new: Path, path: Path) -> None:
         raise explain(exc, f"{path} cannot be replaced") from exc
 
 
+def remove_json(path: Path) -> None:
+    """Remove a JSON file, and what killed writers have left of it; absent is as good."""
+    remove(path)
+    start = f"{path.parent}/.{path.name}."
+    for slot in range(_WRITERS):
+        with suppress(FileNotFoundError, NotADirectoryError):
+            os.unlink(f"{start}{slot}")
+
+
 def wipe(path: Path) -> None:
     """Overwrite what every file below a directory holds, within its filesystem."""
     device = path.stat().st_dev

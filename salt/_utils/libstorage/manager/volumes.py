@@ -247,8 +247,6 @@ class Volumes(Verbs):
         volume = Volume.from_json(held.record.arguments)
         controller = self._context.controller(volume)
         if not controller.node_local(volume):
-            # The copy first: what is half removed must not pass for a volume.
-            controller.drop_copy(volume.id)
             controller.destroy(held.work, volume.id)
         removed = self._events.success(volume.name, "rm", held.record.by)
 
