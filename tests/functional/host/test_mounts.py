@@ -40,7 +40,8 @@ def test_a_bind_mount_shows_which_directory_it_is_of(site: Site) -> None:
     mounts.bind(WORK, source, shown, "nosuid,nodev")
     seen = mounts.at(shown)
     assert seen is not None
-    assert str(source).endswith(seen.root)
+    # (In a tree that is bind-mounted as root, one is a tail of the other.)
+    assert seen.root.endswith(str(source)) or str(source).endswith(seen.root)
     assert {"nosuid", "nodev"} <= seen.options
 
 

@@ -1,14 +1,17 @@
 """Loop devices, found by the file behind them."""
 
+import fcntl
 import os
 import time
 from contextlib import suppress
 from pathlib import Path
 
-from ..errors import BackendError, CommandFailed, MountBusy
+from ..errors import BackendError, MountBusy
 from .commands import Work
 
 _BLOCK = Path("/sys/block")
+_CLEAR = 0x4C01
+"""LOOP_CLR_FD (linux/loop.h): at once, or with the last close."""
 
 
 def behind() -> dict[str, Path]:
@@ -72,7 +75,7 @@ def detach(work: Work, image: Path, patience: float = 3.0) -> None:
     asked = False
     while devices := of(image):
         if not asked:
-            _ask(work, image, devices, until)
+            _ask(image, devices)
             asked = True
         elif time.monotonic() > until:
             raise MountBusy(
@@ -83,10 +86,18 @@ def detach(work: Work, image: Path, patience: float = 3.0) -> None:
             time.sleep(0.005)
 
 
-def _ask(work: Work, image: Path, devices: list[str], until: float) -> None:
+def _ask(image: Path, devices: list[str]) -> None:
+    """
+    Let go of the devices that still are the image's.
+
+    Between the look and the act a device may have been freed and given to another image; while
+    we have it open that cannot happen, so we look once more then.
+    """
     for device in devices:
-        try:
-            work.run("losetup", "--detach", device)
-        except CommandFailed:
-            if device in of(image) and time.monotonic() > until:
-                raise
+        with suppress(OSError):
+            fd = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                if device in of(image):
+                    fcntl.ioctl(fd, _CLEAR)
+            finally:
+                os.close(fd)
