@@ -38,13 +38,17 @@ Together = Callable[..., list[Any]]
 @pytest.fixture
 def together(site: Site, tmp_path: Path) -> Together:
     """Calls a function in many processes, each with a Caller of its own, at one moment."""
-    config = configure(tmp_path / "minion", NODE, {"root": str(site.root), "timeout": 20})
+    dsvolume = {"root": str(site.root), "timeout": 20}
+
+    def minion(number: int) -> Path:
+        """A configuration each: Salt processes that start together race in a shared cache."""
+        return configure(tmp_path / f"minion{number}", NODE, dsvolume) / "minion"
 
     def call(function: str, *calls: tuple[list[Any], dict[str, Any]]) -> list[Any]:
         callers = [
             site.ends(
                 subprocess.Popen(
-                    [sys.executable, "-c", CALLER, str(config / "minion"), function]
+                    [sys.executable, "-c", CALLER, str(minion(number)), function]
                     + [json.dumps(part) for part in parts],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
@@ -53,7 +57,7 @@ def together(site: Site, tmp_path: Path) -> Together:
                     start_new_session=True,
                 )
             )
-            for parts in calls
+            for number, parts in enumerate(calls)
         ]
         for caller in callers:
             assert caller.stdout is not None
