@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from .errors import ConfigInvalid
+from .host import throttling
 from .records import POLICIES
 
 FILE = Path("/etc/dsvolume/config.yaml")
@@ -32,6 +33,7 @@ DEFAULTS: dict[str, Any] = {
     "lease": 15,
     "timeout": 50,
     "events": {"retention": 7},
+    "qos": {"cgroup": ""},
 }
 
 
@@ -62,6 +64,8 @@ class Config:
         Seconds that a call waits for another's operation, unless it says otherwise.
     retention
         Days that events are kept.
+    qos_cgroup
+        The cgroup below which containers run, for the limits of cgroup v2; "" is the engine's.
     """
 
     root: Path
@@ -75,6 +79,7 @@ class Config:
     lease: float
     timeout: float
     retention: float
+    qos_cgroup: str
     node: str = field(default="")
 
 
@@ -119,7 +124,7 @@ def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
             known = ", ".join(sorted(DEFAULTS))
             raise ConfigInvalid(f"dsvolume:{key} is no setting; there are: {known}")
         # Policies are stated whole: an operator who lists two serves two.
-        merges = key in {"events", "store"} and isinstance(given, Mapping)
+        merges = key in {"events", "qos", "store"} and isinstance(given, Mapping)
         # What an earlier source said of it may be no mapping; then this one replaces it.
         below = merged[key] if isinstance(merged[key], Mapping) else {}
         merged[key] = {**below, **given} if merges else given
@@ -131,9 +136,7 @@ def _checked(node: str, merged: dict[str, Any]) -> Config:
         raise ConfigInvalid("This node has no name: set the minion's id")
     root = _directory("root", merged["root"])
     run_dir = merged["run_dir"] or (RUN_DIR if root == ROOT else root / "run")
-    events = _mapping("events", merged["events"])
-    if unknown := set(events) - set(DEFAULTS["events"]):
-        raise ConfigInvalid(f"dsvolume:events:{unknown.pop()} is no setting; there is retention")
+    events, qos = _settings("events", merged), _settings("qos", merged)
     return Config(
         root=root,
         run_dir=_directory("run_dir", run_dir),
@@ -149,6 +152,7 @@ def _checked(node: str, merged: dict[str, Any]) -> Config:
         lease=_number("lease", merged["lease"], 0.2, DAY),
         timeout=_number("timeout", merged["timeout"], 0, DAY),
         retention=_number("events:retention", events.get("retention"), 0, 100 * 365),
+        qos_cgroup=_cgroup(qos["cgroup"]),
         node=node,
     )
 
@@ -168,6 +172,26 @@ def _mapping(name: str, value: Any) -> dict[str, Any]:
         # Not its value: a store's may hold a password.
         raise ConfigInvalid(f"dsvolume:{name} must be a mapping, not {type(value).__name__}")
     return dict(value)
+
+
+def _settings(name: str, merged: Mapping[str, Any]) -> dict[str, Any]:
+    """A mapping of settings, each of which has a default."""
+    settings = _mapping(name, merged[name])
+    known = DEFAULTS[name]
+    if unknown := set(settings) - set(known):
+        said = f"dsvolume:{name}:{unknown.pop()}"
+        raise ConfigInvalid(f"{said} is no setting; there is {', '.join(known)}")
+    return settings
+
+
+def _cgroup(value: Any) -> str:
+    if value in (None, ""):
+        return ""
+    if not isinstance(value, str) or not throttling.check(value):
+        raise ConfigInvalid(
+            f"dsvolume:qos:cgroup must be a cgroup's path such as /system.slice, not {value!r}"
+        )
+    return value.rstrip("/")
 
 
 def _text(name: str, value: Any) -> str:

@@ -30,6 +30,18 @@ class NoSuchSnapshot(LibstorageError):
     """The volume has no snapshot of this name."""
 
 
+class NoSuchProfile(LibstorageError):
+    """There is no QoS profile of this name."""
+
+
+class ProfileExists(LibstorageError):
+    """The name is taken by a QoS profile with other limits."""
+
+
+class ProfileInUse(LibstorageError):
+    """Volumes are limited by the QoS profile, or it is the default."""
+
+
 class VolumeExists(LibstorageError):
     """The name is taken by a volume with other options."""
 

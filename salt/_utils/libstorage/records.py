@@ -114,6 +114,8 @@ class Volume(Record):
         "Containers",
         "LastAccessTimestamp",
         "Operation",
+        "QoSScope",
+        "QoSLimits",
     )
 
     name: str
@@ -163,19 +165,44 @@ class Snapshot(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Profile(Record):
+    """
+    A named set of limits; 0 is no limit.
+
+    ``read_bw`` and ``write_bw`` are in bytes per second, ``read_iops`` and ``write_iops`` in
+    operations per second; ``weight`` (10 to 1000) counts against other users of the same device.
+    """
+
+    name: str
+    read_iops: int = named("ReadIOPS")
+    read_bw: int = named("ReadBW")
+    write_iops: int = named("WriteIOPS")
+    write_bw: int = named("WriteBW")
+    weight: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class User(Record):
-    """One user of an attachment: ``count`` mounts by (engine, id) that were not taken back yet."""
+    """
+    One user of an attachment: ``count`` mounts by (engine, id) that were not taken back yet.
+
+    ``cgroup`` is where its processes run, where that is known: limits act there.
+    """
 
     engine: str
     id: str
     count: int = 1
     container: str = ""
+    cgroup: str = ""
     at: str
 
     @property
     def who(self) -> str:
         """As an error or a list shows it: the container where it is known."""
         return self.container or f"{self.engine}:{self.id}"
+
+
+ATTACHED, ATTACHING, DETACHING = "attached", "attaching", "detaching"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,7 +212,8 @@ class Attachment(Record):
 
     ``status`` is attaching, attached or detaching; ``owner``, ``token`` and ``process`` name who
     attaches or detaches, and are empty in between. ``leaving`` is the user whose going began the
-    detach.
+    detach. ``limited`` names the cgroups that may hold limits on the device, written here before
+    they are written there.
     """
 
     volume: str
@@ -201,15 +229,19 @@ class Attachment(Record):
     token: str = ""
     process: JSON = field(default_factory=dict)
     users: tuple[User, ...] = ()
+    limited: tuple[str, ...] = ()
     leaving: JSON = field(default_factory=dict)
 
     def to_json(self) -> JSON:
-        return {**super().to_json(), "Users": [user.to_json() for user in self.users]}
+        users = [user.to_json() for user in self.users]
+        return {**super().to_json(), "Users": users, "Limited": list(self.limited)}
 
     @classmethod
     def from_json(cls, data: JSON) -> Self:
         users = tuple(User.from_json(user) for user in data.get("Users", ()))
-        return super().from_json({**data, "Users": users})
+        return super().from_json(
+            {**data, "Users": users, "Limited": tuple(data.get("Limited", ()))}
+        )
 
     def user(self, engine: str, id: str) -> User | None:
         return next((u for u in self.users if (u.engine, u.id) == (engine, id)), None)

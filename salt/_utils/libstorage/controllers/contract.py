@@ -233,6 +233,20 @@ class Grows(Protocol):
 
 
 @runtime_checkable
+class Throttles(Protocol):
+    """A controller with volumes whose I/O can be limited, on the device that attach gives."""
+
+    def need_limits(self, volume: Volume) -> None:
+        """Raise Unsupported, with the way out, where this volume's I/O cannot be limited."""
+
+    def put_profiles(self, blob: JSON) -> None:
+        """Keep a copy of the QoS profiles beside the data."""
+
+    def profiles(self) -> JSON | None:
+        """The copy, as it was put; None where there is none."""
+
+
+@runtime_checkable
 class Wipes(Protocol):
     """A controller whose data must not outlive the last unmount."""
 

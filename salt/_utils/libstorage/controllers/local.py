@@ -5,6 +5,7 @@ Without a filesystem type a volume is a plain directory, on every node its own. 
 sparse image (see ``images.py``) that lives on the node that made it::
 
     <root>/local/<Id>/            a directory; <Id>.json beside it: the record's copy
+    <root>/profiles/ds-local.json the copy of the QoS profiles
 """
 
 from pathlib import Path
@@ -30,6 +31,7 @@ class Local:
     def __init__(self, site: Site) -> None:
         self._images = Images(site.root)
         self._directories = Directories(site.root)
+        self._profiles = site.root / "profiles" / f"{self.name}.json"
 
     def _kind(self, volume: Volume) -> "Images | Directories":
         return self._images if volume.fstype else self._directories
@@ -149,6 +151,24 @@ class Local:
 
     def snapshot_inventory(self) -> list[Found]:
         return self._images.snapshot_inventory()
+
+    # -- limits
+
+    def need_limits(self, volume: Volume) -> None:
+        if not volume.fstype:
+            raise Unsupported(
+                f"{volume.name} is a plain directory, whose I/O cannot be limited; create a "
+                f"volume with an fstype for that"
+            )
+
+    def put_profiles(self, blob: JSON) -> None:
+        files.make_directory(self._profiles.parent, 0o700)
+        files.write_json(self._profiles, blob)
+
+    def profiles(self) -> JSON | None:
+        return files.read_json(self._profiles)
+
+    # -- all that is there
 
     def copies(self) -> list[JSON]:
         folders = (self._images.folder, self._directories.folder, self._images.snapshots)

@@ -21,9 +21,12 @@ from .events import Events
 from .given import Given, merge_labels, read_labels
 from .growth import Growth
 from .journal import Journal
+from .limiter import Limiter
 from .lookup import Lookup
 from .mounts import Mounts, Presence
 from .owners import Owners, describe
+from .profiles import Profiles
+from .qos import QoS
 from .rebuild import Rebuild
 from .requests import Request, Requests
 from .snapshots import SnapshotVerbs
@@ -44,7 +47,7 @@ class Shared(TypedDict):
 
 class VolumeManager:
     """
-    All verbs of one node.
+    All verbs of one node; those on limits are at ``qos``.
 
     Arguments that several verbs share:
 
@@ -70,16 +73,28 @@ class VolumeManager:
         self._journal = Journal(context, owners)
         lookup = Lookup(context, self._journal)
         self._edits = Edits(context, self._journal, lookup, self._events)
-        attachments = Attachments(context, owners, self._edits, self._events)
+        profiles = Profiles(context)
+        limiter = Limiter(context, profiles)
+        attachments = Attachments(context, owners, self._edits, self._events, limiter)
         parts = (context, self._journal, lookup, attachments, self._events)
         self._snapshots = SnapshotVerbs(*parts)
         self._volumes = Volumes(*parts)
         self._growth = Growth(*parts)
         self._mounts = Mounts(*parts)
         self._usage = Usage(*parts)
-        self._rebuild = Rebuild(context)
-        self._views = Views(context, self._journal, lookup)
+        self._rebuild = Rebuild(context, profiles)
+        self._views = Views(context, self._journal, lookup, limiter)
         self._requests = Requests(context, owners)
+        self.qos = QoS(
+            context,
+            lookup,
+            self._edits,
+            self._events,
+            self._requests,
+            profiles,
+            limiter,
+            self._begin,
+        )
         self._doctor = Doctor(
             context,
             owners,
@@ -89,6 +104,8 @@ class VolumeManager:
             self._volumes,
             self._events,
             self._requests,
+            profiles,
+            limiter,
         )
 
     # -- volumes ------------------------------------------------------------------------------
@@ -459,6 +476,7 @@ class VolumeManager:
         engine: str = "salt",
         id: str = "salt",
         container: str = "",
+        cgroup: str = "",
         by: JSON | None = None,
         timeout: float | None = None,
         test: bool = False,
@@ -468,12 +486,14 @@ class VolumeManager:
 
         container
             The container that the id stands for, where it is known.
+        cgroup
+            The cgroup of its processes (``/docker/...``): the volume's limits act there.
 
         Returns ``{"Name", "Mountpoint", "Containers", "Changed"}``: what is, or under ``test``
         would be, on this node. Raises NoSuchVolume, VolumeInUse, NotHere, Damaged, BackendError.
         """
         deadline = self._begin(name, timeout)
-        user = User(engine=engine, id=_user_id(id), container=container, at=now())
+        user = User(engine=engine, id=_user_id(id), container=container, cgroup=cgroup, at=now())
         with self._events.refusals(name, "mount", by or {}, test=test):
             presence = self._mounts.mount(name, user, by=by or {}, deadline=deadline, test=test)
         return _presence(name, presence)

@@ -32,7 +32,7 @@ from pathlib import Path
 from ..controllers.contract import Volatile
 from ..errors import BackendError, Damaged, LibstorageError, MountBusy, Superseded
 from ..host.commands import Work
-from ..records import JSON, Attachment, User, Volume, now
+from ..records import ATTACHED, ATTACHING, DETACHING, JSON, Attachment, User, Volume, now
 from ..store.contract import (
     Compare,
     Delete,
@@ -48,13 +48,17 @@ from .context import Context, Deadline
 from .edits import Edits
 from .events import Events
 from .journal import POLL
+from .limiter import Limiter
 from .memory import AttachmentMemory
 from .owners import Owners
 
 HOST_SECONDS = 110.0
 """For the host's part of a mount: the engine gives up on one after 120 s."""
 
-ATTACHED, ATTACHING, DETACHING = "attached", "attaching", "detaching"
+_TAKEN_OVER = (
+    "The mount of {} was taken over by a recovery because this process seemed dead; see the events"
+)
+
 
 Found = tuple[Entry, Attachment]
 
@@ -62,13 +66,16 @@ Found = tuple[Entry, Attachment]
 class Attachments:
     """This node's attachments: claimed, made, given up, and cleared after a crash."""
 
-    def __init__(self, context: Context, owners: Owners, edits: Edits, events: Events) -> None:
+    def __init__(
+        self, context: Context, owners: Owners, edits: Edits, events: Events, limiter: Limiter
+    ) -> None:
         self._context = context
         self._store = context.store
         self._memory = AttachmentMemory(context)
         self._owners = owners
         self._edits = edits
         self._events = events
+        self.limiter = limiter
 
     def point(self, name: str) -> Path:
         """Where a volume is mounted on this node."""
@@ -133,8 +140,13 @@ class Attachments:
 
     # -- attach -------------------------------------------------------------------------------
 
-    def claim(self, entry: Entry, volume: Volume) -> Entry | None:
-        """Claim the volume, as ``entry`` shows it, for this node; None where something is there."""
+    def claim(self, entry: Entry, volume: Volume, user: User) -> Entry | None:
+        """
+        Claim the volume, as ``entry`` shows it, for this node; None where something is there.
+
+        user
+            Who comes with it: the limits that a volume has are written to his cgroup.
+        """
         name, node = volume.name, self._context.node
         presence.need_free(self.point(name))
         attachment = Attachment(
@@ -144,6 +156,7 @@ class Attachments:
             status=ATTACHING,
             boot_id=self._context.boot_id(),
             mountpoint=str(self.point(name)),
+            limited=self.limiter.cgroups((user,)) if volume.qos_state else (),
             **self._owners.claim(),
         )
         key, data = keys.attachment(name, node), keys.data(name, node)
@@ -180,9 +193,15 @@ class Attachments:
         attachment = Attachment.from_json(claimed.value)
         work = Work(attachment.token, HOST_SECONDS)
         controller = self._context.controller(volume)
+        # Where its mount has vanished, its device has gone to others.
+        self.limiter.lift(attachment)
         try:
             emptied = self._make_data(work, volume)
             device = presence.present(work, controller, volume, self.point(volume.name))
+            attachment = replace(attachment, device=device)
+            if attachment.limited:
+                claimed = self._note_device(claimed, attachment)
+            self.limiter.begin(attachment, volume)
             writes: list[Write] = [self._accessed(volume.name)]
             users = attachment.users
             if user is not None:
@@ -194,12 +213,9 @@ class Attachments:
             if controller.node_local(volume):
                 data = {"id": volume.id, "made": True, "boot_id": attachment.boot_id}
                 writes.append(Put(keys.data(volume.name, self._context.node), data))
-            rest = replace(_at_rest(attachment), device=device, users=users)
+            rest = replace(_at_rest(attachment), users=users)
             if not self._write(claimed, [Put(claimed.key, rest.to_json()), *writes]):
-                raise Superseded(
-                    f"The mount of {volume.name} was taken over by a recovery because this "
-                    f"process seemed dead; see the events"
-                )
+                raise Superseded(_TAKEN_OVER.format(volume.name))
         except Superseded:
             raise
         except BaseException as exc:
@@ -208,8 +224,19 @@ class Attachments:
         finally:
             self._owners.working.discard(attachment.token)
         self._memory.follow(volume.name)
+        # Whoever has changed limits meanwhile has seen no attachment to change them on.
+        self.limiter.enforce(volume.name)
         if volume.state != "ok":
             self._edits.mark(volume, "ok")
+
+    def _note_device(self, claimed: Entry, attachment: Attachment) -> Entry:
+        """Limits stay on a device: who clears up after us must know which it was."""
+        value = attachment.to_json()
+        compare = KeyAtRevision(claimed.key, claimed.revision)
+        revision = self._store.transact([compare], [Put(claimed.key, value)])
+        if revision is None:
+            raise Superseded(_TAKEN_OVER.format(attachment.volume))
+        return Entry(claimed.key, value, revision)
 
     def _make_data(self, work: Work, volume: Volume) -> str:
         """
@@ -275,6 +302,7 @@ class Attachments:
             self._clear(taken, going, volume)
         except MountBusy:
             self._write(taken, [Put(taken.key, _at_rest(going).to_json())])
+            self.limiter.enforce(volume.name)
             raise
         finally:
             self._owners.working.discard(going.token)
@@ -297,6 +325,7 @@ class Attachments:
             self._clear(taken, taking, volume)
         except MountBusy:
             self._write(taken, [Put(taken.key, _at_rest(taking).to_json())])
+            self.limiter.enforce(volume.name)
         finally:
             self._owners.working.discard(taking.token)
 
@@ -304,6 +333,7 @@ class Attachments:
         """Take the volume away from this host, then drop the attachment that carries our token."""
         work = Work(attachment.token, HOST_SECONDS)
         controller = self._context.controller(volume)
+        self.limiter.lift(attachment)
         presence.take_away(work, controller, volume, Path(attachment.mountpoint))
         if attachment.users:
             # It was to be mounted again: its users still believe in it, so it stays theirs.
@@ -349,10 +379,15 @@ class Attachments:
     ) -> bool:
         """Another set of users, with the event of the change; False where it has moved on."""
         changed = replace(attachment, users=users)
+        if attachment.limited:
+            places = (*attachment.limited, *self.limiter.cgroups(users))
+            changed = replace(changed, limited=tuple(dict.fromkeys(places)))
         writes = [Put(entry.key, changed.to_json()), self._accessed(attachment.volume), event]
         done = self._write(entry, writes)
         if done:
             self._memory.follow(attachment.volume)
+            if changed.limited:
+                self.limiter.enforce(attachment.volume)
         return done
 
     def _accessed(self, name: str) -> Put:

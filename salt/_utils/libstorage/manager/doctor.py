@@ -21,14 +21,16 @@ from ..controllers.contract import Controller, Found, Snapshots
 from ..errors import BackendError, LibstorageError
 from ..host import mounts
 from ..host.commands import Work
-from ..records import JSON, Attachment, Operation, Snapshot, Volume
+from ..records import ATTACHED, JSON, Attachment, Operation, Snapshot, Volume
 from . import keys
-from .attachments import ATTACHED, Attachments
+from .attachments import Attachments
 from .context import Context, Deadline
 from .events import Events
 from .journal import Journal
+from .limiter import Limiter
 from .lookup import Lookup
 from .owners import Owners
+from .profiles import Profiles
 from .requests import Requests
 from .volumes import Volumes
 
@@ -64,6 +66,8 @@ class Doctor:
         volumes: Volumes,
         events: Events,
         requests: Requests,
+        profiles: Profiles,
+        limiter: Limiter,
     ) -> None:
         self._context = context
         self._store = context.store
@@ -74,6 +78,8 @@ class Doctor:
         self._volumes = volumes
         self._events = events
         self._requests = requests
+        self._profiles = profiles
+        self._limiter = limiter
 
     def examine(self, *, fix: bool, deadline: Deadline) -> list[JSON]:
         """
@@ -89,6 +95,7 @@ class Doctor:
             self._purges,
             self._records,
             self._backend,
+            self._limits,
             self._housekeeping,
         )
         report = []
@@ -344,6 +351,20 @@ class Doctor:
         elif not_empty and found.age > ORPHAN_AGE:
             says = f"The {found.what} belongs to no volume and was never finished."
             yield Finding("backend", found.id, says, remove)
+
+    def _limits(self, deadline: Deadline) -> Iterator[Finding]:
+        """Limits on this host that are not as the records say, and old copies of the profiles."""
+        for value in self._store.values(keys.ATTACHMENTS):
+            attachment = Attachment.from_json(value)
+            here = attachment.node == self._context.node and attachment.status == ATTACHED
+            found = self._lookup.record(attachment.volume) if here else None
+            if found is not None and not self._limiter.agrees(attachment, found[1]):
+                name = attachment.volume
+                says = f"The limits of {name} on this host are not as its records say."
+                yield Finding("limit", name, says, partial(self._limiter.enforce, name))
+        if not self._profiles.copied():
+            says = "The copy of the QoS profiles beside the data is not current."
+            yield Finding("copy", "qos", says, self._profiles.copy)
 
     def _housekeeping(self, deadline: Deadline) -> Iterator[Finding]:
         """What an agent would do as time passes; said only where something is to do."""

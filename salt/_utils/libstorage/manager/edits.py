@@ -1,5 +1,5 @@
 """
-Edits: changes of a record that touch no data (labels, protection, State). No operations.
+Edits: changes of a record that touch no data (labels, protection, QoS, State). No operations.
 
 The order
     1. The operation on the volume, then the record are read; the edit is decided on the record.
@@ -35,6 +35,9 @@ from .journal import Journal
 from .lookup import Lookup
 
 REMOVAL = "rm"
+Beside = Callable[[], tuple[list[Compare], list[Write]]]
+"""What an edit depends on or changes besides the record; asked again at every try."""
+
 COPY_TRIES = 20
 """Those who write one copy at the same moment get in each other's way; one of them is the last."""
 
@@ -74,6 +77,25 @@ class Edits:
             name, lambda volume: replace(volume, protected=protected), verb, by, deadline, test=test
         )
 
+    def qos(
+        self,
+        name: str,
+        verb: str,
+        fields: Mapping[str, object],
+        *,
+        by: JSON,
+        deadline: Deadline,
+        test: bool,
+        beside: Beside | None = None,
+    ) -> Volume:
+        """Set QoSState or QoSProfile. Raises NoSuchVolume."""
+
+        def edit(volume: Volume) -> Volume:
+            return replace(volume, **fields)  # type: ignore[arg-type]
+
+        told = {"profile": fields["qos_profile"]} if "qos_profile" in fields else {}
+        return self._change(name, edit, verb, by, deadline, test=test, beside=beside, **told)
+
     def mark(self, volume: Volume, state: str) -> None:
         """Set State as a mount has found it; the event is the mount's. A removal is left alone."""
         while (subject := self._beside(volume.name)) is not None:
@@ -81,7 +103,7 @@ class Edits:
             if record.id != volume.id or record.state == state:
                 return
             edited = replace(record, state=state, revision=record.revision + 1)
-            if self._write(entry, unmoved, [Put(entry.key, edited.to_json())]):
+            if self._write(entry, [unmoved], [Put(entry.key, edited.to_json())]):
                 self._copy(edited)
                 return
 
@@ -94,10 +116,12 @@ class Edits:
         deadline: Deadline,
         *,
         test: bool,
+        beside: Beside | None = None,
         **told: object,
     ) -> Volume:
         """The record as the edit leaves it; one that changes nothing writes nothing."""
         while True:
+            compares, writes = beside() if beside else ([], [])
             entry, volume, unmoved = self._subject(name, deadline, recover=not test)
             edited = edit(volume)
             if edited == volume:
@@ -106,7 +130,8 @@ class Edits:
             if test:
                 return edited
             event = self._events.success(name, verb, by, **told)
-            if self._write(entry, unmoved, [Put(entry.key, edited.to_json()), event]):
+            writes = [Put(entry.key, edited.to_json()), event, *writes]
+            if self._write(entry, [unmoved, *compares], writes):
                 self._copy(edited)
                 return edited
             deadline.check(f"{name} changes faster than this call can {verb} it; try again")
@@ -140,8 +165,8 @@ class Edits:
             return *found, KeyAbsent(keys.operation(name))
         return *found, KeyAtRevision(operation[0].key, operation[0].revision)
 
-    def _write(self, entry: Entry, unmoved: Compare, writes: list[Write]) -> bool:
-        compares = [KeyAtRevision(entry.key, entry.revision), unmoved]
+    def _write(self, entry: Entry, compares: list[Compare], writes: list[Write]) -> bool:
+        compares = [KeyAtRevision(entry.key, entry.revision), *compares]
         return self._store.transact(compares, writes) is not None
 
     def _copy(self, volume: Volume) -> None:

@@ -13,6 +13,8 @@ from ..errors import (
     LibstorageError,
     NotHere,
     OperationInProgress,
+    ProfileExists,
+    ProfileInUse,
     Unsupported,
     VolumeExists,
     VolumeInUse,
@@ -36,13 +38,25 @@ TEXTS = {
     "label": "Volume label",
     "protect": "Volume protect",
     "unprotect": "Volume unprotect",
+    "qos_create": "QoS profile create",
+    "qos_edit": "QoS profile edit",
+    "qos_rm": "QoS profile delete",
+    "qos_apply": "QoS apply[{profile}]",
+    "qos_enable": "QoS enable",
+    "qos_disable": "QoS disable",
+    "qos_enable_all": "QoS enable global",
+    "qos_disable_all": "QoS disable global",
 }
 """How an event's text begins, as operators know it."""
+
+PROFILE_VERBS = ("qos_create", "qos_edit", "qos_rm", "qos_enable_all", "qos_disable_all")
 
 REFUSALS = (
     BackendError,
     NotHere,
     OperationInProgress,
+    ProfileExists,
+    ProfileInUse,
     Unsupported,
     VolumeExists,
     VolumeInUse,
@@ -95,7 +109,7 @@ class Events:
             time=now(),
             node=self._context.node,
             volume=volume,
-            subject="snapshot" if verb.startswith("snapshot_") else "volume",
+            subject=_subject(verb),
             verb=verb,
             success=not reason,
             text=_sentence(what, verb, reason),
@@ -137,6 +151,13 @@ class Events:
     def _horizon(self) -> str:
         before = datetime.now(UTC) - timedelta(days=self._context.config.retention)
         return keys.EVENTS + before.isoformat(timespec="microseconds")
+
+
+def _subject(verb: str) -> str:
+    """What an event is about; the name of a profile stands where a volume's does."""
+    if verb in PROFILE_VERBS:
+        return "profile"
+    return "snapshot" if verb.startswith("snapshot_") else "volume"
 
 
 def _sentence(what: str, verb: str, reason: str) -> str:

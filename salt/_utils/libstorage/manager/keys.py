@@ -7,6 +7,8 @@ ATTACHMENTS = "attachments/"
 OPERATIONS = "operations/"
 OWNERS = "owners/"
 EVENTS = "events/"
+PROFILES = "qos/profiles/"
+QOS_GLOBAL = "qos/global"
 SCHEMA = "schema"
 MANAGER = "manager"
 
@@ -53,6 +55,10 @@ def data(name: str, node: str = "") -> str:
 
 def purge(node: str, id: str = "") -> str:
     return f"purge/{node}/{id}"
+
+
+def profile(name: str) -> str:
+    return f"{PROFILES}{name}"
 
 
 def request(id: str, verb: str, name: str, digest: str, nth: int) -> str:

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-from ..errors import NoSuchVolume, NotHere, VolumeInUse
+from ..errors import InvalidInput, NoSuchVolume, NotHere, VolumeInUse
+from ..host import throttling
 from ..records import JSON, Attachment, User, Volume
 from ..store.contract import Entry
 from .attachments import told
@@ -44,6 +45,7 @@ class Mounts(Verbs):
         while True:
             entry, volume = self._find(name, deadline, test=test)
             self._check_node(volume)
+            self._check_cgroup(user)
             found = self._attachments.settled(name, volume, deadline, recover=not test)
             if found is None:
                 changed = self._come_first(entry, volume, user, by, deadline, test=test)
@@ -111,6 +113,17 @@ class Mounts(Verbs):
                 f"{self._context.node}"
             )
 
+    def _check_cgroup(self, user: User) -> None:
+        if not user.cgroup:
+            return
+        if not throttling.check(user.cgroup):
+            raise InvalidInput(f"Not a cgroup: {user.cgroup[:60]!r}; write a path such as /docker")
+        if not self._attachments.limiter.knows(user.cgroup):
+            raise NotHere(
+                f"{self._context.node} has no cgroup {user.cgroup} for block I/O; make it first, "
+                f"or leave cgroup out"
+            )
+
     def _come_first(
         self,
         entry: Entry,
@@ -131,7 +144,7 @@ class Mounts(Verbs):
             refuse_if_attached(elsewhere)
         if test:
             return True
-        claimed = self._attachments.claim(entry, volume)
+        claimed = self._attachments.claim(entry, volume, user)
         if claimed is None:
             return None
         self._attachments.attach(claimed, volume, user, by)
@@ -149,8 +162,11 @@ class Mounts(Verbs):
     ) -> bool | None:
         """A user more on what is attached; None where it has moved on meanwhile: look again."""
         mine = attachment.user(user.engine, user.id)
+        if mine is not None and not user.cgroup:
+            user = replace(user, cgroup=mine.cgroup)
         shown = self._attachments.shown(attachment)
-        if mine is not None and user.engine not in COUNTED and shown:
+        same = mine is not None and mine.cgroup == user.cgroup
+        if same and user.engine not in COUNTED and shown:
             return False
         if mine is None and attachment.users and not volume.shared:
             refuse_if_attached([attachment])

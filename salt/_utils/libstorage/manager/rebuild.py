@@ -9,12 +9,12 @@ node remembers, else with one user (salt, ``recovered``).
 
 from ..errors import ConfigInvalid, InvalidInput, StoreUnavailable
 from ..host import mounts
-from ..records import JSON, Attachment, Snapshot, User, Volume, now
+from ..records import ATTACHED, JSON, Attachment, Snapshot, User, Volume, now
 from ..store.contract import KeyAbsent, Put, Write
 from . import keys
-from .attachments import ATTACHED
 from .context import Context
 from .memory import AttachmentMemory
+from .profiles import Profiles
 
 RECOVERED = "recovered"
 
@@ -22,8 +22,9 @@ RECOVERED = "recovered"
 class Rebuild:
     """Makes an empty store anew."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, profiles: Profiles) -> None:
         self._context = context
+        self._profiles = profiles
         self._store = context.store
         self._memory = AttachmentMemory(context)
 
@@ -48,6 +49,8 @@ class Rebuild:
                 told.append(self._snapshot(Snapshot.from_json(record), clones))
         for volume in volumes.values():
             told += self._attachment(volume)
+        for name in self._profiles.restore(cluster):
+            told.append(_told(name, f"The QoS profile {name} was made anew from its copy."))
         self._context.found(cluster)
         return told
 
@@ -90,8 +93,9 @@ class Rebuild:
         held = self._memory.recall(volume.name)
         remembered = Attachment.from_json(held) if held else None
         if remembered is not None and remembered.id == volume.id:
-            users, device = remembered.users, remembered.device
+            users, device, limited = remembered.users, remembered.device, remembered.limited
         else:
+            limited = ()
             users = (User(engine="salt", id=RECOVERED, at=now()),)
             # Anything but a loop device is told by what the mount point itself shows.
             loop = mounted.source.startswith("/dev/loop")
@@ -105,6 +109,7 @@ class Rebuild:
             mountpoint=str(point),
             device=device,
             users=users,
+            limited=limited,
         )
         key = keys.attachment(volume.name, self._context.node)
         self._store.transact([KeyAbsent(key)], [Put(key, attachment.to_json())])

@@ -10,11 +10,12 @@ from datetime import datetime
 
 from ..errors import InvalidInput
 from ..host import mounts
-from ..records import JSON, NEVER, Operation, User
+from ..host.throttling import NONE, Limits
+from ..records import ATTACHED, JSON, NEVER, Attachment, Operation, User
 from . import keys
-from .attachments import ATTACHED
 from .context import Context, Deadline
 from .journal import Journal
+from .limiter import Limiter
 from .lookup import Lookup
 
 _FIELDS = {
@@ -28,6 +29,8 @@ _FIELDS = {
     "state": "State",
     "location": "Location",
     "protected": "Protected",
+    "qos": "QoSState",
+    "profile": "QoSProfile",
 }
 FILTERS = (*_FIELDS, "label", "inuse")
 
@@ -55,11 +58,14 @@ class Look:
 class Views:
     """The verbs info, ls and operations; they write nothing."""
 
-    def __init__(self, context: Context, journal: Journal, lookup: Lookup) -> None:
+    def __init__(
+        self, context: Context, journal: Journal, lookup: Lookup, limiter: Limiter
+    ) -> None:
         self._context = context
         self._store = context.store
         self._journal = journal
         self._lookup = lookup
+        self._limiter = limiter
 
     def info(self, names: Iterable[str], deadline: Deadline) -> list[JSON]:
         """The volumes of these names. Raises NoSuchVolume."""
@@ -70,16 +76,23 @@ class Views:
             name = record["Name"]
             access = self._store.get(keys.access(name))
             found = self._journal.find(name)
-            views.append(
-                _view(
-                    record,
-                    self._store.values(keys.attachments(name)),
-                    access.value if access else None,
-                    self._operation(found[1]) if found else None,
-                    look,
-                )
+            attachments = list(self._store.values(keys.attachments(name)))
+            view = _view(
+                record,
+                attachments,
+                access.value if access else None,
+                self._operation(found[1]) if found else None,
+                look,
             )
+            views.append(self._limited(view, attachments, look))
         return views
+
+    def _limited(self, view: JSON, attachments: Sequence[JSON], look: Look) -> JSON:
+        """The view with the limits that are in effect on this node, where it is in use here."""
+        here = next((a for a in attachments if a.get("Limited") and look.is_mounted_here(a)), None)
+        found = self._limiter.in_effect(Attachment.from_json(here)) if here else {}
+        rows = [{"Cgroup": place, **shown(now)} for place, now in found.items() if now != NONE]
+        return {**view, "QoSScope": self._limiter.scope if rows else "", "QoSLimits": rows or None}
 
     def ls(self, filters: Sequence[str]) -> list[JSON]:
         """All volumes that match every filter (``KEY=PATTERN``), by name."""
@@ -90,16 +103,12 @@ class Views:
         access = {a["volume"]: a for a in self._store.values(keys.ACCESS)}
         operations = {o.volume: self._operation(o) for o in self._journal.list()}
         look = self._look()
-        views = (
-            _view(
-                record,
-                attachments.get(record["Name"], ()),
-                access.get(record["Name"]),
-                operations.get(record["Name"]),
-                look,
-            )
-            for record in self._store.values(keys.VOLUMES)
-        )
+        views = []
+        for record in self._store.values(keys.VOLUMES):
+            name = record["Name"]
+            mine = attachments.get(name, ())
+            view = _view(record, mine, access.get(name), operations.get(name), look)
+            views.append(self._limited(view, mine, look))
         return [view for view in views if all(matches(view) for matches in wanted)]
 
     def operations(self) -> list[JSON]:
@@ -145,6 +154,17 @@ def _view(
     return view
 
 
+def shown(limits: Limits) -> JSON:
+    """Limits with the names that a profile's have."""
+    return {
+        "ReadIOPS": limits.read_iops,
+        "ReadBW": limits.read_bw,
+        "WriteIOPS": limits.write_iops,
+        "WriteBW": limits.write_bw,
+        "Weight": limits.weight,
+    }
+
+
 def _filter(text: str) -> Callable[[JSON], bool]:
     """One ``KEY=PATTERN`` as a predicate; patterns are shell-like."""
     key, given, pattern = str(text).partition("=")
@@ -161,6 +181,6 @@ def _filter(text: str) -> Callable[[JSON], bool]:
     if key == "inuse":
         return lambda view: json.dumps(bool(view["Inuse"])) == pattern.lower()
     field = _FIELDS[key]
-    if field in ("Shared", "Protected"):
+    if field in ("Shared", "Protected", "QoSState"):
         return lambda view: json.dumps(view[field]) == pattern.lower()
     return lambda view: fnmatch.fnmatchcase(view[field], pattern)

@@ -1,0 +1,168 @@
+"""
+Limits in effect on this node: what the records say, written to the host's cgroups.
+
+A limit that stays on a device when the volume has gone would slow down whoever is given the device
+next. So the attachment names the cgroups that may hold limits (``Limited``), and its device,
+before the first is written there, and they are lifted before the unmount.
+
+Two that change limits at the same moment, and one that changes them while the volume goes: who has
+written to the host looks at the records once more, and again until they say what he has written.
+The last to write therefore has seen the last word, whoever was stopped in between. One that was
+killed in between has left what the doctor finds.
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+
+from ..errors import BackendError
+from ..host import throttling
+from ..host.throttling import NONE, Limits
+from ..records import ATTACHED, Attachment, User, Volume
+from ..store.contract import Entry, KeyAtRevision, Put
+from . import keys
+from .context import Context
+from .memory import AttachmentMemory
+from .profiles import Profiles
+
+
+class Limiter:
+    """Writes limits to this node's cgroups."""
+
+    def __init__(self, context: Context, profiles: Profiles) -> None:
+        self._context = context
+        self._store = context.store
+        self._profiles = profiles
+        self._memory = AttachmentMemory(context)
+
+    @property
+    def _host(self) -> throttling.Hierarchy | None:
+        return throttling.hierarchy(self._context.config.qos_cgroup)
+
+    # -- what should be -----------------------------------------------------------------------
+
+    def wanted(self, volume: Volume) -> Limits:
+        """What the records say that the volume's users may have."""
+        if not volume.qos_state or not self._profiles.enabled():
+            return NONE
+        profile = self._profiles.effective(volume.qos_profile)
+        return Limits(
+            read_iops=profile.read_iops,
+            read_bw=profile.read_bw,
+            write_iops=profile.write_iops,
+            write_bw=profile.write_bw,
+            weight=profile.weight,
+        )
+
+    def cgroups(self, users: tuple[User, ...]) -> tuple[str, ...]:
+        """Where limits for these users are written to."""
+        if self._host is None:
+            return ()
+        theirs = (user.cgroup for user in users if user.cgroup)
+        return tuple(dict.fromkeys((self._host.base(), *theirs)))
+
+    # -- what is ------------------------------------------------------------------------------
+
+    @property
+    def scope(self) -> str:
+        """What a limit holds for on this node; "" where it has no means to limit."""
+        return self._host.scope if self._host else ""
+
+    def knows(self, cgroup: str) -> bool:
+        """Is there such a cgroup here?"""
+        return self._host is None or self._host.exists(cgroup)
+
+    def in_effect(self, attachment: Attachment) -> dict[str, Limits]:
+        """The limits that the host has on an attachment's device, by cgroup."""
+        host = self._host
+        if host is None:
+            return {}
+        places = dict.fromkeys((*self.cgroups(attachment.users), *attachment.limited))
+        return {place: host.limits(place, attachment.device) for place in places}
+
+    def agrees(self, attachment: Attachment, volume: Volume) -> bool:
+        """Does the host have the limits that the records say?"""
+        wanted, mine = self.wanted(volume), self.cgroups(attachment.users)
+        return all(
+            _rates(now) == (_rates(wanted) if place in mine else NONE)
+            for place, now in self.in_effect(attachment).items()
+            if self.knows(place)
+        )
+
+    # -- write --------------------------------------------------------------------------------
+
+    def begin(self, attachment: Attachment, volume: Volume) -> None:
+        """
+        Let a device that is about to be used have the volume's limits.
+
+        What its last user has left is lifted, where the volume has none of its own.
+        """
+        wanted = self.wanted(volume)
+        self._write(attachment.device, attachment.limited or self.cgroups(()), wanted)
+
+    def enforce(self, name: str) -> None:
+        """Let this node's attachment of a volume have its limits, until nothing changes more."""
+        while True:
+            found = self._attached(name)
+            if found is None:
+                return
+            entry, attachment, volume = found
+            wanted, mine = self.wanted(volume), self.cgroups(attachment.users)
+            if wanted == NONE and not attachment.limited:
+                return
+            if wanted != NONE and not set(mine) <= set(attachment.limited):
+                self._note(entry, attachment, mine)
+                continue
+            self._write(attachment.device, mine, wanted)
+            rest = [place for place in attachment.limited if place not in mine]
+            self._write(attachment.device, rest, NONE)
+            again = self._attached(name)
+            if again is None:
+                self.lift(attachment)
+                return
+            if again[0].revision == entry.revision and self.wanted(again[2]) == wanted:
+                return
+
+    def lift(self, attachment: Attachment) -> None:
+        """Take the limits off the device of an attachment that goes, or has gone."""
+        if not attachment.limited or not attachment.device:
+            return
+        # Nothing that goes is held up by its limits; who gets the device next lifts them too.
+        with suppress(BackendError):
+            self._write(attachment.device, attachment.limited, NONE)
+        # If it went long ago, another volume may have its device by now.
+        for value in self._store.values(keys.ATTACHMENTS):
+            other = Attachment.from_json(value)
+            same = (other.node, other.device) == (attachment.node, attachment.device)
+            if same and other.volume != attachment.volume:
+                self.enforce(other.volume)
+
+    def _write(self, device: str, places: Sequence[str], limits: Limits) -> None:
+        host = self._host
+        if host is None or not throttling.number(device):
+            return
+        for place in places:
+            host.limit(place, device, limits)
+
+    def _note(self, entry: Entry, attachment: Attachment, places: tuple[str, ...]) -> None:
+        """Say in the attachment where limits are about to be written; the caller looks again."""
+        limited = tuple(dict.fromkeys((*attachment.limited, *places)))
+        noted = replace(attachment, limited=limited).to_json()
+        self._store.transact([KeyAtRevision(entry.key, entry.revision)], [Put(entry.key, noted)])
+        self._memory.follow(attachment.volume)
+
+    def _attached(self, name: str) -> tuple[Entry, Attachment, Volume] | None:
+        """This node's attachment and the record of a volume that is in use here."""
+        entry = self._store.get(keys.attachment(name, self._context.node), linearizable=True)
+        record = self._store.get(keys.volume(name), linearizable=True)
+        if entry is None or record is None:
+            return None
+        attachment, volume = Attachment.from_json(entry.value), Volume.from_json(record.value)
+        if attachment.status != ATTACHED or attachment.id != volume.id:
+            return None
+        return entry, attachment, volume
+
+
+def _rates(limits: Limits) -> Limits:
+    """Without the weight, which not every device knows."""
+    return replace(limits, weight=0)

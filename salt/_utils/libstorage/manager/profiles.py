@@ -1,0 +1,215 @@
+"""
+The profiles and the global switch of QoS: what the store holds, without the volumes.
+
+``qos/global`` holds the switch and a Revision that grows with every change of it or of a profile:
+their copies beside the data are compared by it. ``default`` is there before anybody wrote it.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..controllers.contract import Throttles
+from ..errors import InvalidInput, LibstorageError, NoSuchProfile
+from ..host.throttling import MAX_BW, MAX_IOPS, WEIGHTS
+from ..records import JSON, Profile, check_name
+from ..store.contract import Compare, Delete, Entry, KeyAbsent, KeyAtRevision, Put, Write
+from . import keys
+from .context import Context, Deadline
+
+DEFAULT = "default"
+DEFAULT_PROFILE = Profile(
+    name=DEFAULT, read_iops=200, read_bw=20000, write_iops=100, write_bw=10000, weight=600
+)
+NEW_PROFILE = Profile(
+    name="", read_iops=100, read_bw=10000, write_iops=100, write_bw=10000, weight=500
+)
+"""What a new profile has where nothing is said."""
+
+WORDS = ("read_iops", "read_bw", "write_iops", "write_bw", "weight")
+COPY_TRIES = 20
+
+Change = Callable[[Profile | None], Profile | None]
+"""A profile as it is (None: there is none) -> as it shall be (None: gone)."""
+
+
+class Profiles:
+    """Reads and changes profiles and the switch."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._store = context.store
+
+    # -- read ---------------------------------------------------------------------------------
+
+    def enabled(self) -> bool:
+        """The global switch; it is on until somebody switches it off."""
+        entry = self._store.get(keys.QOS_GLOBAL, linearizable=True)
+        return bool(entry.value["Enabled"]) if entry else True
+
+    def find(self, name: str) -> Profile | None:
+        entry = self._store.get(keys.profile(name), linearizable=True)
+        if entry is not None:
+            return Profile.from_json(entry.value)
+        return DEFAULT_PROFILE if name == DEFAULT else None
+
+    def known(self, name: str) -> Profile:
+        """Raises NoSuchProfile."""
+        found = self.find(check_name(name, "profile"))
+        if found is None:
+            there_are = ", ".join(profile.name for profile in self.all())
+            raise NoSuchProfile(f"No such QoS profile: {name}; there are {there_are}")
+        return found
+
+    def effective(self, name: str) -> Profile:
+        """The profile of a volume: its own, or the default where it has none."""
+        return self.find(name or DEFAULT) or self.find(DEFAULT) or DEFAULT_PROFILE
+
+    def all(self) -> list[Profile]:
+        """All profiles by name, the default first."""
+        kept = {v["Name"]: Profile.from_json(v) for v in self._store.values(keys.PROFILES)}
+        default = kept.pop(DEFAULT, DEFAULT_PROFILE)
+        return [default, *kept.values()]
+
+    # -- change -------------------------------------------------------------------------------
+
+    def unmoved(self, name: str) -> tuple[list[Compare], list[Write]]:
+        """
+        For a transaction that refers to a profile: it is there, and its removal has to look again.
+
+        The record is written as it is; that alone makes a removal's compare fail. Raises
+        NoSuchProfile.
+        """
+        self.known(name)
+        entry = self._store.get(keys.profile(name), linearizable=True)
+        if entry is None:
+            return [KeyAbsent(keys.profile(name))], []
+        return [KeyAtRevision(entry.key, entry.revision)], [Put(entry.key, entry.value)]
+
+    def change(self, name: str, change: Change, event: Put, deadline: Deadline) -> bool:
+        """
+        Change one profile, with the event, in one transaction.
+
+        change
+            Asked again where somebody was faster; may raise.
+
+        Returns False where it is as it shall be already; then nothing is written.
+        """
+        key = keys.profile(name)
+        while True:
+            entry = self._store.get(key, linearizable=True)
+            was = Profile.from_json(entry.value) if entry else self.find(name)
+            becomes = change(was)
+            if becomes == was:
+                return False
+            write: Write = Put(key, becomes.to_json()) if becomes else Delete(key)
+            if self._write([_as_read(key, entry)], [write, event], {}):
+                return True
+            deadline.check(f"QoS profile {name} changes faster than this call; try again")
+
+    def switch(self, on: bool, event: Put, deadline: Deadline) -> bool:
+        """Switch QoS on or off for all volumes; False where it is so already."""
+        while self.enabled() != on:
+            if self._write([], [event], {"Enabled": on}):
+                return True
+            deadline.check("The QoS profiles change faster than this call can switch; try again")
+        return False
+
+    def _write(self, compares: list[Compare], writes: list[Write], switch: JSON) -> bool:
+        _ = self._context.cluster
+        entry = self._store.get(keys.QOS_GLOBAL, linearizable=True)
+        was = entry.value if entry else {"Enabled": True, "Revision": 0}
+        now = {**was, **switch, "Revision": was["Revision"] + 1}
+        done = self._store.transact(
+            [_as_read(keys.QOS_GLOBAL, entry), *compares], [Put(keys.QOS_GLOBAL, now), *writes]
+        )
+        if done is not None:
+            self.copy()
+        return done is not None
+
+    # -- copies -------------------------------------------------------------------------------
+
+    def blob(self) -> JSON | None:
+        """All that a copy holds; None while nobody has changed anything."""
+        entry = self._store.get(keys.QOS_GLOBAL, linearizable=True)
+        if entry is None:
+            return None
+        return {
+            **entry.value,
+            "Cluster": self._context.cluster,
+            "Profiles": list(self._store.values(keys.PROFILES)),
+        }
+
+    def copy(self) -> None:
+        """Bring the copies beside the data up to date; where that fails they lag."""
+        try:
+            for controller in self._throttling():
+                for _ in range(COPY_TRIES):
+                    blob = self.blob()
+                    if blob is None or controller.profiles() == blob:
+                        break
+                    controller.put_profiles(blob)
+        except LibstorageError:
+            return
+
+    def copied(self) -> bool:
+        """Are the copies as they should be?"""
+        blob = self.blob()
+        return blob is None or all(c.profiles() == blob for c in self._throttling())
+
+    def restore(self, cluster: str) -> list[str]:
+        """Make a lost store's profiles anew; the highest Revision wins. Returns their names."""
+        blobs = [blob for c in self._throttling() if (blob := c.profiles()) is not None]
+        blobs = [blob for blob in blobs if blob["Cluster"] == cluster]
+        if not blobs:
+            return []
+        newest = dict(max(blobs, key=lambda blob: int(blob["Revision"])))
+        del newest["Cluster"]
+        profiles = newest.pop("Profiles")
+        for profile in profiles:
+            key = keys.profile(profile["Name"])
+            self._store.transact([KeyAbsent(key)], [Put(key, profile)])
+        self._store.transact([KeyAbsent(keys.QOS_GLOBAL)], [Put(keys.QOS_GLOBAL, newest)])
+        return [profile["Name"] for profile in profiles]
+
+    def _throttling(self) -> list[Throttles]:
+        return [c for c in self._context.controllers.all() if isinstance(c, Throttles)]
+
+
+def _as_read(key: str, entry: Entry | None) -> Compare:
+    return KeyAtRevision(key, entry.revision) if entry else KeyAbsent(key)
+
+
+def read_limits(given: Mapping[str, object]) -> dict[str, Any]:
+    """
+    The limits that a request names, as numbers; what it leaves out (None, "") is left out.
+
+    Raises InvalidInput, naming the word.
+    """
+    limits: dict[str, Any] = {}
+    for word, value in given.items():
+        if word not in WORDS:
+            raise InvalidInput(f"{word} is no limit; there are {', '.join(WORDS)}")
+        if value is not None and value != "":
+            limits[word] = _limit(word, value)
+    return limits
+
+
+def _limit(word: str, value: object) -> int:
+    least, most = WEIGHTS if word == "weight" else (0, MAX_IOPS if "iops" in word else MAX_BW)
+    text = str(value)
+    whole = not isinstance(value, bool) and text.isascii() and text.isdigit() and len(text) < 20
+    if not whole or not least <= int(text) <= most:
+        none = "" if word == "weight" else " (0: no limit)"
+        raise InvalidInput(
+            f"{word} must be a whole number from {least} to {most}{none}, not {text[:60]!r}"
+        )
+    return int(text)
+
+
+def differing(profile: Profile, limits: Mapping[str, int]) -> dict[str, tuple[int, int]]:
+    """The limits that a profile has otherwise: word -> (has, asked)."""
+    return {
+        word: (getattr(profile, word), asked)
+        for word, asked in limits.items()
+        if getattr(profile, word) != asked
+    }
