@@ -342,7 +342,10 @@ class TestOwners:
         assert not store.alive(owner)
 
     def test_an_exit_is_not_held_up_by_a_locked_store(self, store: EmbeddedStore, run: Run) -> None:
-        other = run("print(store.owner(), flush=True)\ntime.sleep(60)", lease=15)
+        # What a shell starts in the background ignores an interrupt.
+        listening = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)"
+        waiting = "print(store.owner(), flush=True)\ntime.sleep(60)"
+        other = run(f"{listening}\n{waiting}", lease=15)
         assert line(other)
         locked = run(STOP_INSIDE_A_TRANSACTION)
         assert line(locked)

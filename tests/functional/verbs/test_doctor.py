@@ -565,3 +565,12 @@ def test_a_mend_asks_once_more_before_it_takes_a_mount_away(
     assert manager.doctor() == []
     manager.unmount("v")
     assert_clean(site)
+
+
+def test_a_reboot_and_an_unmount_leave_no_mount_point(manager: VolumeManager, site: Site) -> None:
+    manager.create("v", Given(policy="local"))
+    point = manager.mount("v")["Mountpoint"]
+    site.reboot()
+    assert manager.unmount("v")["Changed"] is False
+    assert not Path(point).exists()
+    assert manager.doctor() == []

@@ -31,6 +31,7 @@ from pathlib import Path
 
 from ..controllers.contract import Volatile
 from ..errors import BackendError, Damaged, LibstorageError, MountBusy, Superseded
+from ..host import mounts
 from ..host.commands import Work
 from ..records import ATTACHED, ATTACHING, DETACHING, JSON, Attachment, User, Volume, now
 from ..store.contract import (
@@ -119,7 +120,7 @@ class Attachments:
             if attachment.boot_id != self._context.seen_boot_id():
                 if not recover:
                     return None
-                self._write(entry, [Delete(entry.key)])
+                self._forget(entry, attachment)
             elif attachment.status == ATTACHED:
                 return found
             elif not self._owners.dead(attachment):
@@ -137,6 +138,13 @@ class Attachments:
             else:
                 return None
         return None
+
+    def _forget(self, entry: Entry, attachment: Attachment) -> None:
+        """What an older boot had attached went with it, but for the bare mount point."""
+        now = self._store.get(entry.key, linearizable=True)
+        if now is not None and now.revision == entry.revision:
+            mounts.remove_point(Path(attachment.mountpoint))
+            self._write(entry, [Delete(entry.key)])
 
     # -- attach -------------------------------------------------------------------------------
 
