@@ -18,8 +18,9 @@ from salt.exceptions import CommandExecutionError
 try:
     import libstorage
     from libstorage import config
-    from libstorage.errors import LibstorageError
+    from libstorage.errors import InvalidInput, LibstorageError
     from libstorage.manager import Given, VolumeManager, read_labels
+    from libstorage.manager.profiles import WORDS
 
     MISSING = ""
 except ImportError as exc:
@@ -32,6 +33,7 @@ __outputter__ = {
     "ls": "dsvolume_ls",
     "events": "dsvolume_events",
     "snapshot_ls": "dsvolume_snapshots",
+    "qos_ls": "dsvolume_qos",
 }
 
 
@@ -96,6 +98,30 @@ def _name(value):
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+def _names(values):
+    return [_name(value) for value in values]
+
+
+def _given(arguments):
+    """Keyword arguments without those that Salt adds to the calls of a master."""
+    return {key: value for key, value in arguments.items() if not key.startswith("__pub_")}
+
+
+def _limits(*values):
+    return dict(zip(WORDS, values, strict=True))
+
+
+def _global(flags):
+    """The flag ``global``, which Python keeps for itself."""
+    flags = _given(flags)
+    value = flags.pop("global", False)
+    if flags:
+        raise InvalidInput(f"{next(iter(flags))} is no argument; there is global")
+    if not isinstance(value, bool):
+        raise InvalidInput(f"global must be true or false, not {str(value)[:60]!r}")
+    return value
+
+
 def _snapshot(name, volume):
     return name if volume is None else f"{_name(volume)}@{_name(name)}"
 
@@ -110,6 +136,8 @@ def create(
     automigrate=None,
     opt=None,
     labels=None,
+    qos_profile=None,
+    qos=None,
     timeout=None,
     test=False,
 ):
@@ -143,6 +171,12 @@ def create(
     labels
         The operator's own ``KEY=VALUE``, for ``ls filter=label=KEY=VALUE``; see ``label``.
 
+    qos_profile
+        The QoS profile; see ``qos_create``.
+
+    qos : False
+        Whether QoS is enabled for the volume; true where a profile is named.
+
     Only what is given is compared with an existing volume. Returns the volume's record; with
     ``test`` ``{"Volume": record, "Created": bool, "Warnings": [sentence]}``.
 
@@ -161,6 +195,8 @@ def create(
         automigrate=automigrate,
         opt=opt,
         labels=labels,
+        qos_profile=_name(qos_profile),
+        qos=qos,
     )
     answer = _manager().create(_name(name), given, by=_by(), timeout=timeout, test=test)
     return answer if test else answer["Volume"]
@@ -198,7 +234,9 @@ def info(*names, timeout=None):
 
     Returns a list of records. ``Mountpoint`` is this node's; ``Inuse`` names the nodes that have
     the volume attached, ``Containers`` its users as ``id@node``; ``Operation`` is the change in
-    progress on it, if any.
+    progress on it, if any. ``QoSLimits`` are the limits in effect on this node, by cgroup, and
+    ``QoSScope`` says what each holds for: the ``node``, or each ``container`` for itself (cgroup
+    v1).
 
     CLI Example:
 
@@ -217,8 +255,8 @@ def ls(filter=None):
     filter
         ``KEY=PATTERN``, several with commas or as a list; all must match. Keys: ``name``,
         ``policy``, ``fstype``, ``type``, ``node``, ``created_by``, ``shared``, ``state``,
-        ``location``, ``protected``, ``inuse``, and ``label`` (``label=KEY`` or
-        ``label=KEY=VALUE``). Patterns are shell-like.
+        ``location``, ``protected``, ``qos``, ``profile``, ``inuse``, and ``label``
+        (``label=KEY`` or ``label=KEY=VALUE``). Patterns are shell-like.
 
     Returns a list of records.
 
@@ -277,9 +315,8 @@ def label(name, *pairs, timeout=None, test=False, **labels):
         salt 'host1' dsvolume.label db team=web tier=1
         salt 'host1' dsvolume.label db tier=
     """
-    mine = {key: value for key, value in labels.items() if not key.startswith("__pub_")}
     return _manager().label(
-        _name(name), read_labels(*pairs, mine), by=_by(), timeout=timeout, test=test
+        _name(name), read_labels(*pairs, _given(labels)), by=_by(), timeout=timeout, test=test
     )
 
 
@@ -322,7 +359,7 @@ def unprotect(name, timeout=None, test=False):
 
 
 @_door
-def mount(name, id="salt", engine="salt", container="", timeout=None, test=False):
+def mount(name, id="salt", engine="salt", container="", cgroup="", timeout=None, test=False):
     """
     Mount a volume on this node, below ``mount_root``.
 
@@ -339,6 +376,10 @@ def mount(name, id="salt", engine="salt", container="", timeout=None, test=False
     container
         The container that the id stands for, where there is one.
 
+    cgroup
+        The cgroup of its processes, such as ``/docker/...``: the limits of the volume's QoS
+        profile act there, and on the host as a whole.
+
     Returns ``{"Name", "Mountpoint", "Containers", "Changed"}``.
 
     CLI Example:
@@ -353,6 +394,7 @@ def mount(name, id="salt", engine="salt", container="", timeout=None, test=False
         engine=engine,
         id=id,
         container=container,
+        cgroup=cgroup,
         by=_by(),
         timeout=timeout,
         test=test,
@@ -564,6 +606,206 @@ def rollback(name, timeout=None, test=False):
         salt 'host1' dsvolume.rollback db@before
     """
     return _manager().rollback(name, by=_by(), timeout=timeout, test=test)
+
+
+@_door
+def qos_create(
+    name,
+    read_iops=None,
+    read_bw=None,
+    write_iops=None,
+    write_bw=None,
+    weight=None,
+    timeout=None,
+    test=False,
+):
+    """
+    Make a QoS profile: limits that volumes can be given with ``qos_apply``.
+
+    name
+        The profile.
+
+    read_iops : 100, write_iops : 100
+        Operations per second; 0 is no limit.
+
+    read_bw : 10000, write_bw : 10000
+        Bytes per second; 0 is no limit.
+
+    weight : 500
+        10 to 1000, against the other users of the same device; in effect where the device's
+        scheduler is BFQ or io.cost is on.
+
+    A profile that is there with the limits that are named is as good. Returns the profile's
+    record; with ``test`` ``{"Profile": record, "Changed": bool}``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'host1' dsvolume.qos_create newprofile read_bw=2000 write_bw=1000 weight=777
+    """
+    limits = _limits(read_iops, read_bw, write_iops, write_bw, weight)
+    answer = _manager().qos.create(_name(name), limits, by=_by(), timeout=timeout, test=test)
+    return answer if test else answer["Profile"]
+
+
+@_door
+def qos_edit(
+    name,
+    read_iops=None,
+    read_bw=None,
+    write_iops=None,
+    write_bw=None,
+    weight=None,
+    timeout=None,
+    test=False,
+):
+    """
+    Change limits of a profile. The volumes that have it follow at once, also where they are in use.
+
+    name
+        The profile; ``default`` is that of volumes that have no other.
+
+    read_iops, read_bw, write_iops, write_bw, weight
+        As in ``qos_create``; what is left out stays.
+
+    Returns the profile's record; with ``test`` ``{"Profile": record, "Changed": bool}``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'host1' dsvolume.qos_edit newprofile read_bw=50000
+    """
+    limits = _limits(read_iops, read_bw, write_iops, write_bw, weight)
+    answer = _manager().qos.edit(_name(name), limits, by=_by(), timeout=timeout, test=test)
+    return answer if test else answer["Profile"]
+
+
+@_door
+def qos_rm(name, timeout=None, test=False):
+    """
+    Remove a profile. One that volumes have, and ``default``, are refused.
+
+    name
+        The profile.
+
+    Returns the record that was.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'host1' dsvolume.qos_rm newprofile
+    """
+    return _manager().qos.rm(_name(name), by=_by(), timeout=timeout, test=test)["Profile"]
+
+
+@_door
+def qos_ls():
+    """
+    The global switch and all profiles, as a table on the command line.
+
+    Returns ``{"Global": bool, "Profiles": [record]}``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'host1' dsvolume.qos_ls
+    """
+    return _manager().qos.ls()
+
+
+@_door
+def qos_info(*names):
+    """
+    Profiles in full, with the volumes that have them.
+
+    names
+        One profile or more.
+
+    Returns a list of records.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'host1' dsvolume.qos_info default newprofile
+    """
+    return _manager().qos.info(*map(_name, names))
+
+
+@_door
+def qos_apply(*names, profile, timeout=None, test=False):
+    """
+    Give volumes a profile. It limits them where QoS is enabled, for them and globally.
+
+    names
+        One volume or more. Directories and volumes in memory cannot be limited, and say so.
+
+    profile
+        The profile.
+
+    Returns the volumes' records; with ``test`` as they would be.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'host1' dsvolume.qos_apply db web profile=newprofile
+    """
+    return _manager().qos.apply(_name(profile), _names(names), by=_by(), timeout=timeout, test=test)
+
+
+@_door
+def qos_enable(*names, timeout=None, test=False, **flags):
+    """
+    Let volumes be limited by their profile, or by ``default`` where they have none.
+
+    names
+        The volumes; none with ``global=True`` alone.
+
+    global : False
+        Switch QoS on globally too. It is on until it was switched off.
+
+    Returns the volumes' records; with ``test`` as they would be.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'host1' dsvolume.qos_enable db
+        salt 'host1' dsvolume.qos_enable db global=True
+    """
+    return _manager().qos.enable(
+        _names(names), everywhere=_global(flags), by=_by(), timeout=timeout, test=test
+    )
+
+
+@_door
+def qos_disable(*names, timeout=None, test=False, **flags):
+    """
+    Let volumes be limited no more.
+
+    names
+        The volumes; none with ``global=True`` alone.
+
+    global : False
+        Switch QoS off globally too: then no volume is limited.
+
+    Returns the volumes' records; with ``test`` as they would be.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'host1' dsvolume.qos_disable db
+        salt 'host1' dsvolume.qos_disable global=True
+    """
+    return _manager().qos.disable(
+        _names(names), everywhere=_global(flags), by=_by(), timeout=timeout, test=test
+    )
 
 
 @_door

@@ -7,6 +7,8 @@ from .records import JSON
 
 _COLUMNS = ("NAME", "Created", "Type/Fs", "Policy", "Size(MB)", "Shared", "Inuse", "Path")
 
+_PROFILE_COLUMNS = ("Name", "ReadIOPS", "ReadBW", "WriteIOPS", "WriteBW", "Weight")
+
 _SNAPSHOT_COLUMNS = ("Volume@Snapshot", "CreatedBy", "Size", "NumChildren")
 
 
@@ -23,6 +25,15 @@ def snapshots(rows: Sequence[JSON]) -> str:
 def _snapshot(row: JSON) -> tuple[str, ...]:
     name = f"{row['Volume']}@{row['Name']}"
     return name, row["CreatedBy"], str(row["Size"]), f"[{len(row['Children'])}]"
+
+
+def profiles(switch: JSON) -> str:
+    """The global switch and the table of QoS profiles."""
+    state = "Enabled" if switch["Global"] else "Disabled"
+    rows = [
+        tuple(str(profile[name]) for name in _PROFILE_COLUMNS) for profile in switch["Profiles"]
+    ]
+    return f"Global QoS {state}\n{_table([_PROFILE_COLUMNS, *rows])}"
 
 
 def _table(cells: Sequence[tuple[str, ...]]) -> str:
@@ -55,23 +66,29 @@ def events(rows: Sequence[JSON]) -> str:
 
 def by_minion(
     data: Mapping[str, Any],
-    show: Callable[[Sequence[JSON]], str],
+    show: Callable[[Any], str],
     otherwise: Callable[[JSON], str],
 ) -> str:
     """
     The answers of minions, each under its name where there are several.
 
     show
-        Makes a text of a list of records.
+        Makes a text of a list of records, or of the answer of ``qos_ls``.
     otherwise
         Shows any other answer (an error's text), given as ``{minion: answer}``.
     """
     shown = []
     for minion, rows in data.items():
-        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        if not _is_shown(rows):
             shown.append(otherwise({minion: rows}))
         elif len(data) == 1:
             shown.append(show(rows))
         else:
             shown.append(f"{minion}:\n{show(rows)}")
     return "\n".join(shown)
+
+
+def _is_shown(answer: object) -> bool:
+    """Is it what a verb answers, and not an error's text?"""
+    rows = answer.get("Profiles") if isinstance(answer, dict) else answer
+    return isinstance(rows, list) and all(isinstance(row, dict) for row in rows)

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from ..controllers.contract import Wish
 from ..errors import InvalidInput
-from ..records import Volume
+from ..records import Volume, check_name
 
 DEFAULT_POLICY = "distributed"
 MAX_SIZE = 2**43
@@ -21,6 +21,8 @@ WORDS = {
     "auto_migrate": "automigrate",
     "options": "options",
     "labels": "labels",
+    "qos_profile": "qos_profile",
+    "qos_state": "qos",
 }
 """The fields of a volume that a request may name -> the word for it in requests and errors."""
 
@@ -68,6 +70,8 @@ class Given:
     auto_migrate: bool | None = None
     options: Mapping[str, str] | None = None
     labels: Mapping[str, str] | None = None
+    qos_profile: str | None = None
+    qos_state: bool | None = None
 
     def __post_init__(self) -> None:
         if self.mb_size is not None and not 1 <= self.mb_size <= MAX_SIZE:
@@ -85,19 +89,22 @@ class Given:
         automigrate: object = None,
         opt: object = None,
         labels: object = None,
+        qos_profile: object = None,
+        qos: object = None,
     ) -> Self:
         """
         Read a request's words; None and "" are left out.
 
         size
             MB, as a number or in digits.
-        shared, automigrate
-            Booleans, or ``true`` and ``false``.
+        shared, automigrate, qos
+            Booleans, or ``true`` and ``false``; qos is true where a profile is named.
         opt, labels
             A mapping, ``K=V``, ``K=V,K=V`` or a list of such.
 
         Raises InvalidInput, naming the word.
         """
+        profile = check_name(qos_profile, "profile") if qos_profile not in (None, "") else None
         return cls(
             policy=_text("policy", policy),
             mb_size=_size(size),
@@ -106,6 +113,8 @@ class Given:
             auto_migrate=_boolean("automigrate", automigrate),
             options=_pairs("opt", opt),
             labels=_pairs("labels", labels),
+            qos_profile=profile,
+            qos_state=_boolean("qos", True if profile and qos in (None, "") else qos),
         )
 
     def named(self) -> list[str]:

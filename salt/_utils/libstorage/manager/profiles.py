@@ -8,10 +8,10 @@ their copies beside the data are compared by it. ``default`` is there before any
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..controllers.contract import Throttles
-from ..errors import InvalidInput, LibstorageError, NoSuchProfile
+from ..controllers.contract import Controller, Throttles
+from ..errors import InvalidInput, LibstorageError, NoSuchProfile, Unsupported
 from ..host.throttling import MAX_BW, MAX_IOPS, WEIGHTS
-from ..records import JSON, Profile, check_name
+from ..records import JSON, Profile, Volume, check_name
 from ..store.contract import Compare, Delete, Entry, KeyAbsent, KeyAtRevision, Put, Write
 from . import keys
 from .context import Context, Deadline
@@ -173,6 +173,16 @@ class Profiles:
 
     def _throttling(self) -> list[Throttles]:
         return [c for c in self._context.controllers.all() if isinstance(c, Throttles)]
+
+
+def need_limits(controller: Controller, volume: Volume) -> None:
+    """Raise Unsupported where a volume's I/O cannot be limited."""
+    if not isinstance(controller, Throttles):
+        raise Unsupported(
+            f"{controller.name} cannot limit I/O: {volume.name} is on no device; limit volumes "
+            f"that are"
+        )
+    controller.need_limits(volume)
 
 
 def _as_read(key: str, entry: Entry | None) -> Compare:

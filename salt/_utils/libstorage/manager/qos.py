@@ -9,8 +9,7 @@ verb, or the doctor, brings the limits after.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from ..controllers.contract import Throttles
-from ..errors import InvalidInput, ProfileExists, ProfileInUse, Unsupported
+from ..errors import InvalidInput, ProfileExists, ProfileInUse
 from ..records import JSON, Attachment, Profile, Volume, check_name
 from . import keys
 from .context import Context, Deadline
@@ -23,6 +22,7 @@ from .profiles import (
     NEW_PROFILE,
     Profiles,
     differing,
+    need_limits,
     read_limits,
 )
 from .requests import Request, Requests
@@ -358,13 +358,7 @@ class QoS:
             deadline = self._begin(name, timeout)
             with self._events.refusals(name, verb, by or {}, test=test, **told):
                 volume = self._lookup.known(name, deadline)[1]
-                controller = self._context.controller(volume)
-                if not isinstance(controller, Throttles):
-                    raise Unsupported(
-                        f"{controller.name} cannot limit I/O: {name} is on no device; limit "
-                        f"volumes that are"
-                    )
-                controller.need_limits(volume)
+                need_limits(self._context.controller(volume), volume)
 
     def _follow(self, concerned: Callable[[Volume], bool]) -> None:
         """Bring the limits of the volumes in use here after a change of profiles or switch."""

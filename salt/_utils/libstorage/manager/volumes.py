@@ -30,6 +30,7 @@ from .context import Deadline
 from .given import WORDS, Given, merge_labels
 from .journal import Held, Journal, Rule, undo
 from .mounts import refuse_if_attached
+from .profiles import Profiles, need_limits
 from .snapshots import without_child
 from .verbs import Verbs
 
@@ -70,9 +71,12 @@ class Volumes(Verbs):
                 return self._same(found[1], given)
             volume, warnings = self._wanted(name, given, by)
             self._context.controller(volume).check(volume)
+            free, writes = self._limitable(volume)
             if not test:
-                free = [KeyAbsent(keys.volume(name))]
-                held = self._journal.begin(name, "create", volume.to_json(), by, free, "create")
+                free.append(KeyAbsent(keys.volume(name)))
+                held = self._journal.begin(
+                    name, "create", volume.to_json(), by, free, "create", writes
+                )
                 if held is None:
                     deadline.check(f"{name} changes faster than this call can create it; try again")
                     continue
@@ -95,10 +99,20 @@ class Volumes(Verbs):
             shared=shape.shared,
             options=shape.options,
             labels=merge_labels({}, given.labels or {}),
+            qos_profile=given.qos_profile or "",
+            qos_state=bool(given.qos_state),
             id=str(uuid.uuid4()),
             node=self._context.node if shape.tied else "",
         )
         return volume, shape.warnings
+
+    def _limitable(self, volume: Volume) -> tuple[list[Compare], list[Write]]:
+        """Where it is created with limits: it can have them, and its profile stays meanwhile."""
+        if volume.qos_state:
+            need_limits(self._context.controller(volume), volume)
+        if not volume.qos_profile:
+            return [], []
+        return Profiles(self._context).unmoved(volume.qos_profile)
 
     def _same(self, volume: Volume, given: Given) -> Outcome:
         """The existing volume, if all that was given would result in it."""
@@ -120,6 +134,8 @@ class Volumes(Verbs):
             "auto_migrate": shape.auto_migrate,
             "options": shape.options,
             "labels": merge_labels({}, given.labels or {}),
+            "qos_profile": given.qos_profile,
+            "qos_state": given.qos_state,
         }
         # Labels come and go: those that were not asked about are no difference.
         asked_about = {k: v for k, v in volume.labels.items() if k in (given.labels or {})}
