@@ -15,6 +15,16 @@ Volumes as they should be.
       dsvolume.protected:
         - name: db
 
+    slow:
+      dsvolume.qos_profile_present:
+        - read_bw: 2000000
+        - write_bw: 1000000
+
+    db is limited:
+      dsvolume.qos_applied:
+        - name: db
+        - profile: slow
+
     db is mounted for the backup:
       dsvolume.mounted:
         - name: db
@@ -36,9 +46,16 @@ data (another policy or filesystem, another size) is refused, with the reason.
 from salt.exceptions import CommandExecutionError
 
 try:
-    from libstorage.errors import NoSuchSnapshot, NoSuchVolume, VolumeInUse
+    from libstorage.errors import (
+        LibstorageError,
+        NoSuchProfile,
+        NoSuchSnapshot,
+        NoSuchVolume,
+        VolumeInUse,
+    )
     from libstorage.manager import Given, merge_labels, read_labels
 
+    ERRORS = (CommandExecutionError, LibstorageError)
     MISSING = ""
 except ImportError as exc:
     MISSING = str(exc)
@@ -57,6 +74,21 @@ DECLARED = (
     "Labels",
 )
 """The fields that a declaration decides; the others come with time and place."""
+
+QOS = ("QoSProfile", "QoSState")
+
+EDITED = {
+    "resize": ("MBSize",),
+    "label": ("Labels",),
+    "qos_apply": ("QoSProfile",),
+    "qos_enable": ("QoSState",),
+    "qos_disable": ("QoSState",),
+}
+"""The verbs that edit a volume -> the fields that each decides."""
+
+EDITS = ("MBSize", "Labels", *QOS)
+
+LIMITS = ("ReadIOPS", "ReadBW", "WriteIOPS", "WriteBW", "Weight")
 
 CLONED = (*DECLARED, "ParentSnapshot")
 
@@ -80,6 +112,8 @@ def present(
     automigrate=None,
     opt=None,
     labels=None,
+    qos_profile=None,
+    qos=None,
     timeout=None,
 ):
     """
@@ -88,9 +122,10 @@ def present(
     name
         The volume.
 
-    policy, size, fstype, shared, automigrate, opt, labels, timeout
-        As in ``dsvolume.create``. What is left out is not compared. Labels that differ are set;
-        one with an empty value is removed, one that is not declared stays.
+    policy, size, fstype, shared, automigrate, opt, labels, qos_profile, qos, timeout
+        As in ``dsvolume.create``. What is left out is not compared. A volume that is smaller
+        grows. Labels that differ are set; one with an empty value is removed, one that is not
+        declared stays. QoS that differs is applied, at once where the volume is in use.
     """
     options = {
         "policy": policy,
@@ -101,25 +136,48 @@ def present(
         "opt": opt,
         "timeout": timeout,
     }
+    more = {"labels": labels, "qos_profile": qos_profile, "qos": qos}
     ret = _ret(name)
     try:
-        if _is_smaller(name, size):
-            return _grown(ret, options, labels)
-        plan = __salt__["dsvolume.create"](name, **options, test=True)
+        grows = _is_smaller(name, size)
+        plan = _plan_create(name, {**options, "size": None if grows else size}, {})
         if plan["Warnings"]:
             ret["warnings"] = plan["Warnings"]
         if not plan["Created"]:
-            return _labelled(ret, plan["Volume"], labels, timeout)
-        options["labels"] = labels
-        plan = __salt__["dsvolume.create"](name, **options, test=True)
-        changes = _difference({}, plan["Volume"], DECLARED)
+            edits = _edits(name, size if grows else None, labels, qos_profile, qos, timeout)
+            return _edited(ret, edits, f"Volume {name} is present.")
+        plan = _plan_create(name, options, more)
+        changes = _difference({}, plan["Volume"], _declared(more))
         if __opts__["test"]:
             return _would(ret, changes, f"Volume {name} would be created.")
-        __salt__["dsvolume.create"](name, **options)
+        __salt__["dsvolume.create"](name, **options, **more)
         made = __salt__["dsvolume.info"](name)[0]
-        return _done(ret, _difference({}, made, DECLARED), f"Volume {name} was created.")
-    except CommandExecutionError as exc:
+        changes = _difference({}, made, _declared(more))
+        return _done(ret, changes, f"Volume {name} was created.")
+    except ERRORS as exc:
         return _failed(ret, exc)
+
+
+def _plan_create(name, options, more):
+    """What a create would do; in a test run a profile may be only foreseen."""
+    try:
+        return __salt__["dsvolume.create"](name, **options, **more, test=True)
+    except CommandExecutionError as exc:
+        profile = more.get("qos_profile")
+        if not isinstance(exc.__cause__, NoSuchProfile) or not _foreseen(profile).get("Profile"):
+            raise
+        # Whether it can be limited at all does not depend on the profile.
+        qos = {"qos": True if more["qos"] is None else more["qos"]}
+        less = {**more, **qos, "qos_profile": None}
+        plan = __salt__["dsvolume.create"](name, **options, **less, test=True)
+        plan["Volume"]["QoSProfile"] = profile
+        return plan
+
+
+def _declared(more):
+    """The fields that a declaration decides, those of QoS where it is spoken of."""
+    spoken = any(more[word] is not None for word in ("qos_profile", "qos"))
+    return (*DECLARED, *QOS) if spoken else DECLARED
 
 
 def _is_smaller(name, size):
@@ -128,45 +186,199 @@ def _is_smaller(name, size):
     return bool(known) and 0 < known[0]["MBSize"] < Given.of(size=size).mb_size
 
 
-def _grown(ret, options, labels):
-    """``present`` for a volume that is too small: it grows, if all else is as declared."""
+def _edits(name, size=None, labels=None, qos_profile=None, qos=None, timeout=None):
+    """The calls that bring a volume there, each as (function, arguments, keyword arguments)."""
+    given = Given.of(qos_profile=qos_profile, qos=qos)
+    patience = {"timeout": timeout}
+    edits = []
+    if size:
+        edits.append(("resize", (name, size), patience))
+    if labels:
+        edits.append(("label", (name, labels), patience))
+    if given.qos_profile:
+        edits.append(("qos_apply", (name,), {**patience, "profile": given.qos_profile}))
+    if given.qos_state is not None:
+        verb = "qos_enable" if given.qos_state else "qos_disable"
+        edits.append((verb, (name,), patience))
+    return edits
+
+
+def _edited(ret, edits, as_is):
+    """A volume that is there, with the edits that it needs: foretold, or made and read again."""
     name = ret["name"]
-    rest = {**options, "size": None}
-    plan = __salt__["dsvolume.create"](name, **rest, test=True)
-    was, timeout = plan["Volume"], options["timeout"]
-    wanted = __salt__["dsvolume.resize"](name, options["size"], timeout=timeout, test=True)
-    if labels:
-        labelled = __salt__["dsvolume.label"](name, labels, timeout=timeout, test=True)
-        wanted["Volume"]["Labels"] = labelled["Labels"]
-    changes = _difference(was, wanted["Volume"], DECLARED)
+    planned = [_planned(edit) for edit in edits]
+    if not planned:
+        return _as_it_should_be(ret, as_is)
+    was = __salt__["dsvolume.info"](name)[0]
+    before = {**was, **_foreseen(name)}
+    after = dict(before)
+    for (function, _, _), record in zip(edits, planned, strict=True):
+        after |= {field: record[field] for field in EDITED[function]}
+    if labels := next((call[1] for function, call, _ in edits if function == "label"), None):
+        after["Labels"] = merge_labels(before["Labels"], read_labels(labels))
+    changes = _difference(before, after, EDITS)
+    if not changes:
+        return _as_it_should_be(ret, as_is)
+    done = _in_words(changes, after)
     if __opts__["test"]:
-        return _would(ret, changes, f"Volume {name} would be resized.")
-    __salt__["dsvolume.resize"](name, options["size"], timeout=timeout)
-    if labels:
-        __salt__["dsvolume.label"](name, labels, timeout=timeout)
+        return _would(ret, changes, f"Volume {name} would be {done}.")
+    for function, arguments, options in edits:
+        __salt__[f"dsvolume.{function}"](*arguments, **options)
     now = __salt__["dsvolume.info"](name)[0]
-    return _done(ret, _difference(was, now, DECLARED), f"Volume {name} was resized.")
+    return _done(ret, _difference(was, now, EDITS), f"Volume {name} was {done}.")
 
 
-def _labelled(ret, was, labels, timeout):
-    """The rest of ``present`` for a volume that is there: its labels."""
-    name = was["Name"]
-    as_is = f"Volume {name} is present."
-    if not labels:
-        return _as_it_should_be(ret, as_is)
-    plan = __salt__["dsvolume.label"](name, labels, timeout=timeout, test=True)
-    before, after = was["Labels"], plan["Labels"]
-    foreseen = _foreseen(name).get("Labels")
-    if foreseen is not None:
-        before, after = foreseen, merge_labels(foreseen, read_labels(labels))
-    if before == after:
-        return _as_it_should_be(ret, as_is)
-    changes = {"Labels": {"old": before, "new": after}}
-    if __opts__["test"]:
-        return _would(ret, changes, f"Volume {name} would be labelled.")
-    __salt__["dsvolume.label"](name, labels, timeout=timeout)
-    now = __salt__["dsvolume.info"](name)[0]
-    return _done(ret, _difference(was, now, ("Labels",)), f"Volume {name} was labelled.")
+def _planned(edit):
+    """The record that an edit would leave."""
+    function, arguments, options = edit
+    try:
+        answer = __salt__[f"dsvolume.{function}"](*arguments, **options, test=True)
+    except CommandExecutionError as exc:
+        profile = options.get("profile")
+        if not isinstance(exc.__cause__, NoSuchProfile) or not _foreseen(profile).get("Profile"):
+            raise
+        return {"QoSProfile": profile}
+    if isinstance(answer, list):
+        return answer[0]
+    return answer.get("Volume", answer)
+
+
+def _in_words(changes, after):
+    """What edits make of a volume, for a comment."""
+    words = {"MBSize": "resized", "Labels": "labelled"}
+    said = [word for field, word in words.items() if field in changes]
+    if set(QOS) & set(changes):
+        profile = after["QoSProfile"] or "default"
+        limited = f"limited by {profile}"
+        said.append(limited if after["QoSState"] else f"given the QoS profile {profile}")
+        if "QoSState" in changes and not after["QoSState"]:
+            said[-1] = "limited no more"
+    return ", ".join(said[:-1]) + (" and " if said[1:] else "") + said[-1]
+
+
+def qos_applied(name, profile=None, enabled=True, timeout=None):
+    """
+    The volume has this QoS profile, and QoS is enabled for it. Or, with ``enabled: False``, not.
+
+    name
+        The volume. Directories and volumes in memory cannot be limited.
+
+    profile
+        The profile. What is left out is not compared: the volume has its own, or ``default``.
+
+    enabled : True
+        Whether QoS is to be enabled for the volume.
+
+    timeout
+        Seconds to wait for a removal in progress.
+    """
+    ret = _ret(name)
+    try:
+        if not isinstance(enabled, bool):
+            return _failed(ret, f"enabled must be true or false, not {str(enabled)[:60]!r}")
+        edits = _edits(name, qos_profile=profile, qos=enabled, timeout=timeout)
+        state = "enabled" if enabled else "disabled"
+        return _edited(ret, edits, f"QoS is {state} for volume {name}.")
+    except ERRORS as exc:
+        foreseen = _foreseen(name)
+        if isinstance(exc.__cause__, NoSuchVolume) and foreseen.get("Name"):
+            before = {"QoSState": False, "QoSProfile": "", **foreseen}
+            after = {"QoSState": enabled, "QoSProfile": profile or before["QoSProfile"]}
+            changes = _difference(before, after, QOS)
+            if not changes:
+                return _as_it_should_be(ret, f"Volume {name} would be created so.")
+            done = _in_words(changes, {**before, **after})
+            return _would(ret, changes, f"Volume {name} would be {done} once it is created.")
+        return _failed(ret, exc)
+
+
+def qos_profile_present(
+    name,
+    read_iops=None,
+    read_bw=None,
+    write_iops=None,
+    write_bw=None,
+    weight=None,
+    timeout=None,
+):
+    """
+    There is a QoS profile of this name with these limits.
+
+    name
+        The profile; ``default`` is that of volumes that have no other.
+
+    read_iops, read_bw, write_iops, write_bw, weight, timeout
+        As in ``dsvolume.qos_create``. What is left out is not compared. Limits that differ are
+        changed, for the volumes in use at once.
+    """
+    limits = {
+        "read_iops": read_iops,
+        "read_bw": read_bw,
+        "write_iops": write_iops,
+        "write_bw": write_bw,
+        "weight": weight,
+    }
+    ret = _ret(name)
+    try:
+        was = _profile(name)
+        verb, done = ("create", "created") if was is None else ("edit", "edited")
+        if was is not None and not any(value is not None for value in limits.values()):
+            return _as_it_should_be(ret, f"QoS profile {name} is present.")
+        call = {**limits, "timeout": timeout}
+        plan = __salt__[f"dsvolume.qos_{verb}"](name, **call, test=True)
+        changes = _profile_difference(was, plan["Profile"])
+        if not changes:
+            return _as_it_should_be(ret, f"QoS profile {name} is present.")
+        if __opts__["test"]:
+            return _would(ret, changes, f"QoS profile {name} would be {done}.")
+        __salt__[f"dsvolume.qos_{verb}"](name, **call)
+        changes = _profile_difference(was, _profile(name))
+        return _done(ret, changes, f"QoS profile {name} was {done}.")
+    except ERRORS as exc:
+        return _failed(ret, exc)
+
+
+def qos_profile_absent(name, timeout=None):
+    """
+    There is no QoS profile of this name.
+
+    name
+        The profile. One that volumes have, and ``default``, are not removed.
+
+    timeout
+        Seconds to wait for others that change profiles.
+    """
+    ret = _ret(name)
+    try:
+        was = _profile(name)
+        if was is None:
+            return _as_it_should_be(ret, f"QoS profile {name} is absent.")
+        changes = _profile_difference(was, None)
+        if __opts__["test"]:
+            __salt__["dsvolume.qos_rm"](name, timeout=timeout, test=True)
+            return _would(ret, changes, f"QoS profile {name} would be removed.")
+        __salt__["dsvolume.qos_rm"](name, timeout=timeout)
+        if _profile(name) is not None:
+            return _failed(ret, f"QoS profile {name} was removed, and made anew by somebody else")
+        return _done(ret, changes, f"QoS profile {name} was removed.")
+    except ERRORS as exc:
+        return _failed(ret, exc)
+
+
+def _profile(name):
+    """The record of a QoS profile; None where there is none."""
+    try:
+        return __salt__["dsvolume.qos_info"](name)[0]
+    except CommandExecutionError as exc:
+        if isinstance(exc.__cause__, NoSuchProfile):
+            return None
+        raise
+
+
+def _profile_difference(old, new):
+    """As ``_difference``; the name stands as ``Profile``, beside which a volume's is ``Name``."""
+    old, new = ({**p, "Profile": p["Name"]} if p else {} for p in (old, new))
+    return _difference(old, new, ("Profile", *LIMITS))
 
 
 def absent(name, force=False, timeout=None):
@@ -343,7 +555,7 @@ def snapshot_present(name, timeout=None):
         made = _kept(name)
         changes = {"Name": {"old": None, "new": f"{made['Volume']}@{made['Name']}"}}
         return _done(ret, changes, f"Snapshot {name} was created.")
-    except CommandExecutionError as exc:
+    except ERRORS as exc:
         return _failed(ret, exc)
 
 
@@ -369,7 +581,7 @@ def snapshot_absent(name, timeout=None):
         if _kept(name):
             return _failed(ret, f"Snapshot {name} was removed, and made anew by somebody else")
         return _done(ret, changes, f"Snapshot {name} was removed.")
-    except CommandExecutionError as exc:
+    except ERRORS as exc:
         return _failed(ret, exc)
 
 

@@ -21,6 +21,7 @@ from ..controllers.contract import Controller, Found, Snapshots
 from ..errors import BackendError, LibstorageError
 from ..host import mounts
 from ..host.commands import Work
+from ..host.throttling import NONE
 from ..records import ATTACHED, JSON, Attachment, Operation, Snapshot, Volume
 from . import keys
 from .attachments import Attachments
@@ -358,7 +359,12 @@ class Doctor:
             attachment = Attachment.from_json(value)
             here = attachment.node == self._context.node and attachment.status == ATTACHED
             found = self._lookup.record(attachment.volume) if here else None
-            if found is not None and not self._limiter.agrees(attachment, found[1]):
+            if found is not None and attachment.device and not self._limiter.scope:
+                if self._limiter.wanted(found[1]) != NONE:
+                    name = attachment.volume
+                    says = f"This host's kernel cannot limit the I/O of {name}, as its QoS asks."
+                    yield Finding("limit", name, says)
+            elif found is not None and not self._limiter.agrees(attachment, found[1]):
                 name = attachment.volume
                 says = f"The limits of {name} on this host are not as its records say."
                 yield Finding("limit", name, says, partial(self._limiter.enforce, name))
