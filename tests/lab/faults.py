@@ -2,8 +2,8 @@
 Faults at every point of a verb.
 
 A *point* is a place where a process may die with a difference: before and after each transaction
-of the store, each command, and each change to files. A victim, a forked process, runs one verb and
-meets its fault at the n-th point:
+of the store, each command, and each change to files or cgroups. A victim, a forked process, runs
+one verb and meets its fault at the n-th point:
 
 kill
     SIGKILL.
@@ -31,7 +31,7 @@ from pathlib import Path
 from lab.site import Site, assert_clean
 from libstorage.config import Config
 from libstorage.errors import NoSuchVolume
-from libstorage.host import commands, files, mounts
+from libstorage.host import commands, files, mounts, throttling
 from libstorage.manager import VolumeManager
 from libstorage.store.embedded import EmbeddedStore
 
@@ -111,6 +111,7 @@ class Trap:
         for name in _FILE_CHANGES:
             setattr(files, name, self.around(getattr(files, name)))
         mounts.remove_tree = self.around(mounts.remove_tree)
+        throttling._write = self.around(throttling._write)
 
 
 def fork_victim(config: Config, act: Act, trap: Trap) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from lab.faults import Act, Scenario, Trap, fork_victim, points_of
-from libstorage.errors import LibstorageError, NoSuchSnapshot, VolumeExists
+from libstorage.errors import LibstorageError, NoSuchProfile, NoSuchSnapshot, VolumeExists
 from libstorage.manager import Given, VolumeManager
 
 MARKER = "what was written before the fault\n"
@@ -25,6 +25,9 @@ KINDS = {
 EDITED = ("directory", "ext4", "ram")
 """An edit knows of a volume only where its data are."""
 GROWN = {"ext4": 24, "xfs": 64, "btrfs": 256, "raw": 16}
+FAST = {"read_bw": 500_000_000, "write_bw": 400_000_000, "read_iops": 0, "write_iops": 0}
+SLOWER = {"write_bw": 300_000_000}
+OTHER = {"write_bw": 200_000_000}
 V = "v"
 
 
@@ -245,6 +248,92 @@ def _resize(kind: str) -> Scenario:
     return Scenario(f"resize-{kind}", written, lambda m: m.resize(V, larger), grown_or_not)
 
 
+def _on_limits(kind: str) -> list[Scenario]:
+    """QoS of a volume that is in use, or comes to be: the host has what the records say."""
+    given, profile = Given(**KINDS[kind]), "p"
+
+    def profiled(manager: VolumeManager) -> None:
+        manager.create(V, given)
+        write_marker(manager)
+        manager.qos.create(profile, FAST)
+        manager.qos.create("other", OTHER)
+        manager.qos.apply(profile, [V])
+
+    def used(manager: VolumeManager) -> None:
+        profiled(manager)
+        manager.mount(V, id="a")
+
+    def limited(manager: VolumeManager) -> None:
+        profiled(manager)
+        manager.qos.enable([V])
+
+    def used_limited(manager: VolumeManager) -> None:
+        limited(manager)
+        manager.mount(V, id="a")
+
+    def used_twice(manager: VolumeManager) -> None:
+        used_limited(manager)
+        manager.mount(V, id="b")
+
+    def as_recorded(manager: VolumeManager) -> None:
+        assert not [f for f in manager.doctor() if f["Kind"] == "limit"]
+        manager.qos.edit(profile, SLOWER)
+        assert not [f for f in manager.doctor() if f["Kind"] == "limit"]
+        [record] = manager.info(V)
+        rates = {row["WriteBW"] for row in record["QoSLimits"] or ()}
+        limits = SLOWER if record["QoSProfile"] == profile else OTHER
+        on = record["QoSState"] and record["Containers"]
+        assert rates == ({limits["write_bw"]} if on else set()), record
+        assert_intact(manager)
+
+    return [
+        Scenario(
+            f"qos_apply-{kind}", used_limited, lambda m: m.qos.apply("other", [V]), as_recorded
+        ),
+        Scenario(f"qos_enable-{kind}", used, lambda m: m.qos.enable([V]), as_recorded),
+        Scenario(f"qos_disable-{kind}", used_limited, lambda m: m.qos.disable([V]), as_recorded),
+        Scenario(
+            f"qos_edit-{kind}", used_limited, lambda m: m.qos.edit(profile, SLOWER), as_recorded
+        ),
+        Scenario(f"mount_limited-{kind}", limited, lambda m: m.mount(V, id="a"), as_recorded),
+        Scenario(
+            f"unmount_limited-{kind}", used_limited, lambda m: m.unmount(V, id="a"), as_recorded
+        ),
+        Scenario(f"join_limited-{kind}", used_limited, lambda m: m.mount(V, id="b"), as_recorded),
+        Scenario(f"leave_limited-{kind}", used_twice, lambda m: m.unmount(V, id="b"), as_recorded),
+    ]
+
+
+def _on_profiles() -> list[Scenario]:
+    """Profiles and the switch: the copy beside the data is as the store has it."""
+
+    def nothing(manager: VolumeManager) -> None:
+        """No profile beforehand."""
+
+    def there(manager: VolumeManager) -> None:
+        manager.qos.create("p", FAST)
+
+    def drop(manager: VolumeManager) -> None:
+        with suppress(NoSuchProfile):
+            manager.qos.rm("p")
+
+    def switch(manager: VolumeManager) -> None:
+        manager.qos.disable([], everywhere=True)
+
+    def whole(manager: VolumeManager) -> None:
+        for record in manager.qos.ls()["Profiles"][1:]:
+            assert record["WriteBW"] == FAST["write_bw"]
+        manager.qos.create("p", FAST)
+        manager.qos.enable([], everywhere=True)
+        manager.qos.rm("p")
+
+    return [
+        Scenario("qos_create", nothing, there, whole),
+        Scenario("qos_rm", there, drop, whole),
+        Scenario("qos_switch", there, switch, whole),
+    ]
+
+
 def _recovery(kind: str, verb: str) -> Scenario:
     """The doctor itself meets the fault, while it recovers what a killed verb has left."""
     victim = next(s for s in _scenarios(kind) if s.name == f"{verb}-{kind}")
@@ -270,6 +359,8 @@ SCENARIOS = {
         *(scenario for kind in KINDS for scenario in _scenarios(kind)),
         *(scenario for kind in GROWN for scenario in _on_snapshots(kind)),
         *(_resize(kind) for kind in GROWN),
+        *(scenario for kind in ("ext4", "raw") for scenario in _on_limits(kind)),
+        *_on_profiles(),
         _recovery("ext4", "create"),
         _recovery("ext4", "rm"),
         _recovery("xfs", "mount"),
