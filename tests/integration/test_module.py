@@ -25,6 +25,14 @@ FUNCTIONS = [
     "mount",
     "operations",
     "protect",
+    "qos_apply",
+    "qos_create",
+    "qos_disable",
+    "qos_edit",
+    "qos_enable",
+    "qos_info",
+    "qos_ls",
+    "qos_rm",
     "resize",
     "rm",
     "rollback",
@@ -65,7 +73,7 @@ def test_every_function_is_described_with_an_example(modules: Any, function: str
 def test_arguments_are_told_by_name_and_default(modules: Any) -> None:
     spec = modules["sys.argspec"]("dsvolume.create")["dsvolume.create"]
     assert spec["args"][:4] == ["name", "policy", "size", "fstype"]
-    assert spec["defaults"] == (*[None] * 8, False) and spec["kwargs"] is None
+    assert spec["defaults"] == (*[None] * 10, False) and spec["kwargs"] is None
     assert modules["sys.argspec"]("dsvolume.info")["dsvolume.info"]["varargs"]
 
 
@@ -183,6 +191,23 @@ def test_a_name_of_digits_is_protected(modules: Any) -> None:
     assert as_typed(modules, "unprotect", "123")["Protected"] is False
 
 
+def test_qos_as_it_is_typed(modules: Any) -> None:
+    modules["dsvolume.create"]("123", **EXT4)
+    made = as_typed(modules, "qos_create", "7", "read_bw=2000", "weight=777")
+    assert (made["Name"], made["ReadBW"], made["Weight"]) == ("7", 2000, 777)
+    assert as_typed(modules, "qos_edit", "7", "read_bw=0")["ReadBW"] == 0
+    assert as_typed(modules, "qos_apply", "123", "profile=7")[0]["QoSProfile"] == "7"
+    assert as_typed(modules, "qos_enable", "123", "global=true")[0]["QoSState"] is True
+    assert as_typed(modules, "qos_disable", "global=true") == []
+    assert as_typed(modules, "qos_ls")["Global"] is False
+    # A minion tells a function that takes any keyword of its job.
+    modules["dsvolume.qos_enable"]("123", **{"global": True, "__pub_jid": "2026"})
+    assert as_typed(modules, "qos_ls")["Global"] is True
+    assert as_typed(modules, "qos_info", "7", "default")[0]["Volumes"] == ["123"]
+    as_typed(modules, "qos_apply", "123", "profile=default")
+    assert as_typed(modules, "qos_rm", "7")["Name"] == "7"
+
+
 def test_filters_are_a_word_several_with_commas_or_a_list(modules: Any) -> None:
     for name, team in (("a", "web"), ("b", "web"), ("c", "db")):
         modules["dsvolume.create"](name, policy="local", labels=f"team={team}")
@@ -254,6 +279,21 @@ WRONG = [
     ("label", ["there"], {"__team": "a"}),
     ("label", ["../x", "a=1"], {}),
     ("label", ["there", "a=1"], {"timeout": "soon"}),
+    ("qos_create", ["../x"], {}),
+    ("qos_create", ["p"], {"read_bw": -1}),
+    ("qos_create", ["p"], {"weight": 5000}),
+    ("qos_edit", ["default"], {}),
+    ("qos_edit", ["default"], {"read_iops": "many"}),
+    ("qos_apply", [], {"profile": "default"}),
+    ("qos_apply", ["../x"], {"profile": "default"}),
+    ("qos_apply", ["there"], {"profile": "a b"}),
+    ("qos_enable", [], {}),
+    ("qos_enable", ["there"], {"everywhere": True}),
+    ("qos_enable", ["there"], {"global": "maybe"}),
+    ("qos_disable", ["there"], {"timeout": "soon"}),
+    ("create", ["v"], {**EXT4, "qos": "maybe"}),
+    ("create", ["v"], {**EXT4, "qos_profile": "a b"}),
+    ("mount", ["there"], {"cgroup": "nowhere"}),
     ("protect", ["../x"], {}),
     ("unprotect", ["there"], {"timeout": -1}),
     ("mount", ["there"], {"id": ""}),
@@ -293,6 +333,13 @@ REFUSED = [
     ("protect", ["none"], {}, "No such volume: none"),
     ("unprotect", ["none"], {}, "No such volume: none"),
     ("unmount", ["none"], {}, "No such volume: none"),
+    ("qos_apply", ["none"], {"profile": "default"}, "No such volume: none"),
+    ("qos_apply", ["there"], {"profile": "none"}, "No such QoS profile: none; there are default"),
+    ("qos_apply", ["there"], {"profile": "default"}, "there is a plain directory, whose I/O"),
+    ("qos_enable", ["there"], {}, "there is a plain directory, whose I/O cannot be limited"),
+    ("qos_edit", ["none"], {"weight": 10}, "No such QoS profile: none; there are default"),
+    ("qos_rm", ["default"], {}, "QoS profile default is for the volumes that have no other"),
+    ("mount", ["there"], {"cgroup": "/no/such"}, "has no cgroup /no/such for block I/O"),
 ]
 
 

@@ -41,6 +41,7 @@ def test_ls_and_events_choose_their_outputters(modules: Any) -> None:
         "ls": "dsvolume_ls",
         "events": "dsvolume_events",
         "snapshot_ls": "dsvolume_snapshots",
+        "qos_ls": "dsvolume_qos",
     }
 
 
@@ -96,3 +97,19 @@ def test_snapshots_are_a_table(show: Any) -> None:
     lines = show({"local": [row]}, "dsvolume_snapshots").splitlines()
     assert cells(lines[0]) == ["Volume@Snapshot", "CreatedBy", "Size", "NumChildren"]
     assert cells(lines[1]) == ["v@s", "h", "8388608", "[1]"]
+
+
+def test_profiles_are_a_table_below_the_switch(show: Any, modules: Any) -> None:
+    modules["dsvolume.qos_create"]("newprofile", read_bw=2000, write_bw=1000, weight=777)
+    switch = modules["dsvolume.qos_ls"]()
+    lines = show({"local": switch}, "dsvolume_qos").splitlines()
+    assert lines[0] == "Global QoS Enabled"
+    assert [cells(line) for line in lines[1:]] == [
+        ["Name", "ReadIOPS", "ReadBW", "WriteIOPS", "WriteBW", "Weight"],
+        ["default", "200", "20000", "100", "10000", "600"],
+        ["newprofile", "100", "2000", "100", "1000", "777"],
+    ]
+    assert "host2:" in show({"host1": switch, "host2": switch}, "dsvolume_qos")
+    assert show({"host1": "No"}, "dsvolume_qos") == show({"host1": "No"}, "nested")
+    off = {**switch, "Global": False}
+    assert show({"local": off}, "dsvolume_qos").startswith("Global QoS Disabled\n")
