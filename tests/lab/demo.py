@@ -211,6 +211,69 @@ def snapshots(host: Host) -> None:
     host.salt("dsvolume.snapshot_rm", "newvolume@newsnap", "--out=json").has(Children=[])
 
 
+def limits(host: Host) -> None:
+    """A profile limits a volume at once, also while it is in use; here for a cgroup of our own."""
+    host.salt(
+        "dsvolume.qos_create", "newprofile", "read_bw=100000", "weight=777", "--out=json"
+    ).has(Name="newprofile", ReadBW=100000, WriteBW=10000, Weight=777)
+    lines = host.salt("dsvolume.qos_ls").text.splitlines()
+    expect(lines[0] == "Global QoS Enabled", "the switch stands above")
+    head = "Name ReadIOPS ReadBW WriteIOPS WriteBW Weight"
+    rows = ["default 200 20000 100 10000 600", "newprofile 100 100000 100 10000 777"]
+    expect(
+        [line.split() for line in lines[1:]] == [row.split() for row in (head, *rows)], "a table"
+    )
+    group = _cgroup_root() / "dsvolume-demo"
+    host.shell(f"mkdir -p {group}")
+    try:
+        mount = ("demovol1", f"cgroup=/{group.name}")
+        host.salt("dsvolume.mount", *mount, "--out=json").has(Changed=True)
+        free = _read(host, group)
+        host.salt(*_quiet("dsvolume.qos_apply", "demovol1", "profile=newprofile")).has(
+            QoSProfile="newprofile", QoSState=False
+        )
+        host.salt(*_quiet("dsvolume.qos_enable", "demovol1", "global=True")).has(QoSState=True)
+        limited = _read(host, group)
+        expect(90_000 < limited < 110_000, "it reads 100,000 bytes a second")
+        expect(free > 10 * limited, f"before it was faster: {free:,.0f}")
+        host.salt(*_quiet("dsvolume.qos_disable", "demovol1")).has(QoSState=False)
+        expect(_read(host, group) > 10 * limited, "it is as fast as before")
+        host.salt("dsvolume.unmount", "demovol1", "--out=json").has(Mountpoint="")
+    finally:
+        host.shell(f"rmdir {group}")
+    host.salt(*_quiet("dsvolume.qos_apply", "demoram", "profile=newprofile"), status=1).says(
+        "ds-ram cannot limit I/O: demoram is on no device"
+    )
+    host.salt(*_quiet("dsvolume.qos_apply", "demovol1", "profile=default")).has(
+        QoSProfile="default"
+    )
+    host.salt("dsvolume.qos_rm", "newprofile", "--out=json", "--out-indent=-1").has(Weight=777)
+
+
+def _quiet(*words: str) -> tuple[str, ...]:
+    return (*words, "--out=json", "--out-indent=-1")
+
+
+def _read(host: Host, group: Path) -> float:
+    """The rate in bytes a second at which a process of the cgroup reads the volume's file."""
+    data = (host.mounts / "demovol1" / "data").relative_to(ROOT)
+    dd = f"dd if={data} of=/dev/null bs=4k count=100 iflag=direct"
+    said = host.shell(f"sh -c 'echo 0 > {group}/cgroup.procs; exec {dd} 2>&1'").text
+    seconds = re.search(r"409600 bytes.* ([\d.e-]+) s,", said)
+    expect(seconds, "dd tells its rate")
+    assert seconds
+    return 409_600 / float(seconds[1])
+
+
+def _cgroup_root() -> Path:
+    """Where the host's cgroups for block I/O are: cgroup v1's blkio, else v2."""
+    table = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    for _, path, fstype, options, *_ in table:
+        if fstype == "cgroup" and "blkio" in options.split(","):
+            return Path(path)
+    return next(Path(path) for _, path, fstype, *_ in table if fstype == "cgroup2")
+
+
 def secret(host: Host) -> None:
     """A secure volume is memory for one user, and gone with him."""
     marker = f"marker-{os.urandom(8).hex()}"
@@ -349,6 +412,7 @@ STORY: tuple[tuple[str, Callable[[Host], None]], ...] = (
     ("Several users", share),
     ("The same again, and another", ask_again),
     ("Snapshots", snapshots),
+    ("Limits", limits),
     ("Secure", secret),
     ("Killed in the middle", kill),
     ("States", states),

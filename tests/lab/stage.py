@@ -186,8 +186,8 @@ class Host:
                     yield int(folder.name), command.split(b"\0")[0].decode(errors="replace")
 
     def files(self) -> list[str]:
-        """Files of volumes in the demo's state; the store and the boot id are nobody's data."""
-        kept = ("store", "run")
+        """Files of volumes in the demo's state; store, boot id and profiles are nobody's data."""
+        kept = ("store", "run", "profiles")
         return sorted(
             str(path.relative_to(self.state))
             for path in self.state.rglob("*")
