@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 )
 
 from lab.faults import Trap, fork_victim
-from lab.scenarios import KINDS
+from lab.scenarios import FAST, GROWN, KINDS
 from lab.site import NODE, Site, assert_clean
 from libstorage.errors import (
     InvalidInput,
@@ -42,6 +42,12 @@ NAMES = st.sampled_from(["a", "b", "c"])
 SNAPSHOTS = st.sampled_from(["s", "t"])
 USERS = st.sampled_from(["u1", "u2", "u3"])
 KIND = st.sampled_from([kind for kind in KINDS if kind not in ("ext2", "ext3")])
+DEADLY = (
+    *("create", "rm", "mount", "unmount", "usage", "snapshot_create", "snapshot_rm"),
+    *("rollback", "resize", "protect", "qos_enable"),
+)
+"""The verbs that processes die in."""
+
 TEXT = st.text("abcdefgh ", min_size=1, max_size=20)
 
 
@@ -52,9 +58,16 @@ class Model:
     kind: str
     users: set[str] = field(default_factory=set)
     text: str = ""
-    snapshots: dict[str, str] = field(default_factory=dict)
+    size: int | None = None
+    protected: bool = False
+    profile: str = ""
+    limited: bool = False
+    snapshots: dict[str, tuple[str, int | None]] = field(default_factory=dict)
     children: dict[str, set[str]] = field(default_factory=dict)
     parent: tuple[str, str] | None = None
+
+    def __post_init__(self):
+        self.size = self.size or KINDS[self.kind].get("mb_size")
 
     @property
     def keeps(self):
@@ -75,6 +88,12 @@ class Verbs(RuleBasedStateMachine):
         self.site.__enter__()
         self.manager = self.site.manager()
         self.model: dict[str, Model] = {}
+        self.switched_on = True
+        self.rates = {"default": 400_000_000, "p": 300_000_000}
+        for profile, rate in self.rates.items():
+            (self.manager.qos.edit if profile == "default" else self.manager.qos.create)(
+                profile, {**FAST, "write_bw": rate}
+            )
 
     def teardown(self):
         for name, volume in self.model.items():
@@ -85,6 +104,7 @@ class Verbs(RuleBasedStateMachine):
             name = next(n for n, v in self.model.items() if not any(v.children.values()))
             for snapshot in list(self.model[name].snapshots):
                 self.manager.snapshot_rm(f"{name}@{snapshot}")
+            self.manager.unprotect(name)
             self.manager.rm(name)
             self._forget(name)
         self.manager.doctor(fix=True)
@@ -106,7 +126,8 @@ class Verbs(RuleBasedStateMachine):
         try:
             answer = self.manager.create(name, given)
         except VolumeExists:
-            assert existing and existing.kind != kind
+            mine = Model(kind)
+            assert existing and (existing.kind, existing.size) != (mine.kind, mine.size)
         else:
             assert answer["Created"] == (existing is None)
             assert existing is None or existing.kind == kind or _says_less(kind, existing.kind)
@@ -120,9 +141,9 @@ class Verbs(RuleBasedStateMachine):
         except NoSuchVolume:
             assert volume is None
         except VolumeInUse:
-            assert volume.users or volume.snapshots
+            assert volume.users or volume.snapshots or volume.protected
         else:
-            assert not volume.users and not volume.snapshots
+            assert not volume.users and not volume.snapshots and not volume.protected
             self._forget(name)
 
     def _forget(self, name):
@@ -144,7 +165,7 @@ class Verbs(RuleBasedStateMachine):
             assert snapshot in volume.snapshots
         else:
             assert volume.is_image and snapshot not in volume.snapshots
-            volume.snapshots[snapshot] = volume.text
+            volume.snapshots[snapshot] = (volume.text, volume.size)
             volume.children[snapshot] = set()
 
     @rule(name=NAMES, snapshot=SNAPSHOTS)
@@ -171,7 +192,7 @@ class Verbs(RuleBasedStateMachine):
             assert volume.users
         else:
             assert not volume.users
-            volume.text = volume.snapshots[snapshot]
+            volume.text = volume.snapshots[snapshot][0]
 
     @rule(name=NAMES, snapshot=SNAPSHOTS, new=NAMES)
     def clone(self, name, snapshot, new):
@@ -185,9 +206,69 @@ class Verbs(RuleBasedStateMachine):
         else:
             assert answer["Created"] == (existing is None)
             if existing is None:
-                text = source.snapshots[snapshot]
-                self.model[new] = Model(source.kind, text=text, parent=(name, snapshot))
+                text, size = source.snapshots[snapshot]
+                parent = (name, snapshot)
+                self.model[new] = Model(source.kind, text=text, size=size, parent=parent)
                 source.children[snapshot].add(new)
+
+    @rule(name=NAMES)
+    def resize(self, name):
+        volume = self.model.get(name)
+        larger = GROWN.get(volume.kind, 64) if volume else 64
+        try:
+            answer = self.manager.resize(name, larger)
+        except NoSuchVolume:
+            assert volume is None
+        except Unsupported:
+            # A kernel need not let a mounted ext4 grow.
+            assert volume.kind not in GROWN or (volume.kind == "ext4" and volume.users)
+        else:
+            assert answer["Changed"] == (volume.size != larger)
+            volume.size = larger
+
+    @rule(name=NAMES, protected=st.booleans())
+    def protect(self, name, protected):
+        verb = self.manager.protect if protected else self.manager.unprotect
+        if name not in self.model:
+            with pytest.raises(NoSuchVolume):
+                verb(name)
+        else:
+            verb(name)
+            self.model[name].protected = protected
+
+    @rule(name=NAMES, profile=st.sampled_from(["default", "p"]))
+    def qos_apply(self, name, profile):
+        volume = self.model.get(name)
+        try:
+            self.manager.qos.apply(profile, [name])
+        except NoSuchVolume:
+            assert volume is None
+        except Unsupported:
+            assert not volume.is_image
+        else:
+            volume.profile = profile
+
+    @rule(name=NAMES, limited=st.booleans())
+    def qos_enable(self, name, limited):
+        volume = self.model.get(name)
+        try:
+            (self.manager.qos.enable if limited else self.manager.qos.disable)([name])
+        except NoSuchVolume:
+            assert volume is None
+        except Unsupported:
+            assert not volume.is_image
+        else:
+            volume.limited = limited
+
+    @rule(profile=st.sampled_from(["default", "p"]), rate=st.integers(1, 9))
+    def qos_edit(self, profile, rate):
+        self.manager.qos.edit(profile, {"write_bw": rate * 100_000_000})
+        self.rates[profile] = rate * 100_000_000
+
+    @rule(on=st.booleans())
+    def qos_switch(self, on):
+        (self.manager.qos.enable if on else self.manager.qos.disable)([], everywhere=True)
+        self.switched_on = on
 
     @rule(name=NAMES, user=USERS)
     def mount(self, name, user):
@@ -267,7 +348,7 @@ class Verbs(RuleBasedStateMachine):
         name=NAMES,
         user=USERS,
         kind=KIND,
-        verb=st.sampled_from(["create", "rm", "mount", "unmount", "usage"]),
+        verb=st.sampled_from(DEADLY),
         point=st.integers(1, 40),
         stop=st.booleans(),
         doctor=st.booleans(),
@@ -280,7 +361,15 @@ class Verbs(RuleBasedStateMachine):
             "mount": lambda m: m.mount(name, id=user),
             "unmount": lambda m: m.unmount(name, id=user),
             "usage": lambda m: m.usage(name),
+            "snapshot_create": lambda m: m.snapshot_create(f"{name}@s"),
+            "snapshot_rm": lambda m: m.snapshot_rm(f"{name}@s"),
+            "rollback": lambda m: m.rollback(f"{name}@s"),
+            "resize": lambda m: m.resize(name, GROWN[self.model[name].kind]),
+            "protect": lambda m: m.protect(name),
+            "qos_enable": lambda m: m.qos.enable([name]),
         }
+        if verb == "resize" and (name not in self.model or self.model[name].kind not in GROWN):
+            return
 
         def act(manager):
             with suppress(LibstorageError):
@@ -308,13 +397,42 @@ class Verbs(RuleBasedStateMachine):
                 self.model[name] = Model(kind)
         elif verb == "rm" and volume and not volume.users and not volume.snapshots:
             if name not in there:
+                assert not volume.protected
                 self._forget(name)
+        elif verb in ("snapshot_create", "snapshot_rm") and volume:
+            self._accept_snapshot(name, volume)
+        elif verb == "rollback" and volume and not volume.users and "s" in volume.snapshots:
+            self._accept_text(name, volume, volume.snapshots["s"][0])
+        elif verb in ("resize", "protect", "qos_enable") and volume:
+            [record] = self.manager.info(name)
+            assert record["MBSize"] in (volume.size or 0, GROWN.get(volume.kind))
+            volume.size = record["MBSize"] or None
+            volume.protected |= record["Protected"]
+            volume.limited |= record["QoSState"]
         elif verb in ("mount", "unmount") and volume:
             users = self._users(name)
             before = volume.users
             after = before | {user} if verb == "mount" else before - {user}
             assert users in (before, after)
             volume.users = users
+
+    def _accept_snapshot(self, name, volume):
+        there = {snapshot["Name"] for snapshot in self.manager.snapshot_ls(name)}
+        if "s" in there:
+            volume.snapshots.setdefault("s", (volume.text, volume.size))
+            volume.children.setdefault("s", set())
+        elif not volume.children.get("s"):
+            volume.snapshots.pop("s", None)
+            volume.children.pop("s", None)
+
+    def _accept_text(self, name, volume, other):
+        if volume.keeps:
+            self.manager.mount(name, id="u1")
+            file = self._point(name) / "file"
+            text = file.read_text() if file.exists() else ""
+            assert text in (volume.text, other)
+            volume.text = text
+            self.manager.unmount(name, id="u1")
 
     # -- what is always so
 
@@ -325,6 +443,17 @@ class Verbs(RuleBasedStateMachine):
         for name, volume in self.model.items():
             assert self._users(name) == volume.users
             assert bool(records[name]["Mountpoint"]) == bool(volume.users)
+            assert records[name]["MBSize"] == (volume.size or 0)
+            assert records[name]["Protected"] == volume.protected
+
+    @invariant()
+    def limits_are_as_modelled(self):
+        for name, volume in self.model.items():
+            [record] = self.manager.info(name)
+            assert (record["QoSProfile"], record["QoSState"]) == (volume.profile, volume.limited)
+            on = self.switched_on and volume.limited and volume.users
+            rates = {self.rates[volume.profile or "default"]} if on else set()
+            assert {row["WriteBW"] for row in record["QoSLimits"] or ()} == rates
 
     @invariant()
     def snapshots_are_as_modelled(self):
