@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from lab.site import LEASE, Site
+from lab.site import LEASE, NO_TRASH, Site
 
 TIMEOUT = 20
 
@@ -14,7 +14,8 @@ def working_on(opts: dict[str, Any], modules: Any, site: Site) -> Iterator[None]
     """Within, the module dsvolume works on the site."""
     dsvolume = opts["dsvolume"]
     before = dict(dsvolume)
-    dsvolume |= {"root": str(site.root), "lease": LEASE, "timeout": TIMEOUT}
+    mine = {"root": str(site.root), "lease": LEASE, "timeout": TIMEOUT, "trash": NO_TRASH}
+    dsvolume |= mine
     modules["dsvolume.version"]()  # makes the one manager, which state runs find and use too
     try:
         yield

@@ -33,6 +33,8 @@ FUNCTIONS = [
     "snapshot_info",
     "snapshot_ls",
     "snapshot_rm",
+    "trash_ls",
+    "undelete",
     "unmount",
     "unprotect",
     "usage",

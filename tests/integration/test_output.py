@@ -41,6 +41,7 @@ def test_ls_and_events_choose_their_outputters(modules: Any) -> None:
         "ls": "dsvolume_ls",
         "events": "dsvolume_events",
         "snapshot_ls": "dsvolume_snapshots",
+        "trash_ls": "dsvolume_trash",
     }
 
 
@@ -96,3 +97,20 @@ def test_snapshots_are_a_table(show: Any) -> None:
     lines = show({"local": [row]}, "dsvolume_snapshots").splitlines()
     assert cells(lines[0]) == ["Volume@Snapshot", "CreatedBy", "Size", "NumChildren"]
     assert cells(lines[1]) == ["v@s", "h", "8388608", "[1]"]
+
+
+def test_the_trash_is_a_table(show: Any) -> None:
+    row = {
+        "Name": "v",
+        "Id": "72405321-61e0-4877-b95e-7aa2cc8046b5",
+        "Policy": "local",
+        "Fstype": "",
+        "MBSize": 0,
+        "TrashedAt": "2026-11-24T06:45:11.206230Z",
+        "Until": "2026-12-01T06:45:11.206230Z",
+        "By": {"door": "salt"},
+    }
+    lines = show({"local": [row]}, "dsvolume_trash").splitlines()
+    assert cells(lines[0]) == ["NAME", "Policy", "Fs", "Size(MB)", "Removed", "Until", "Id"]
+    times = ["2026-11-24T06:45:11Z", "2026-12-01T06:45:11Z"]
+    assert cells(lines[1]) == ["v", "local", "-", "0", *times, row["Id"]]

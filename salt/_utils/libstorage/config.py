@@ -32,6 +32,7 @@ DEFAULTS: dict[str, Any] = {
     "lease": 15,
     "timeout": 50,
     "events": {"retention": 7},
+    "trash": {"retention": 7, "ram": 0.04, "secure": 0},
 }
 
 
@@ -62,6 +63,9 @@ class Config:
         Seconds that a call waits for another's operation, unless it says otherwise.
     retention
         Days that events are kept.
+    trash
+        Days that removed volumes are kept: ``retention``, and policies for which it is another;
+        see :meth:`days_in_trash`.
     """
 
     root: Path
@@ -75,7 +79,12 @@ class Config:
     lease: float
     timeout: float
     retention: float
+    trash: dict[str, float]
     node: str = field(default="")
+
+    def days_in_trash(self, policy: str) -> float:
+        """How long removed volumes of a policy are kept; 0: they are destroyed at once."""
+        return self.trash.get(policy, self.trash["retention"])
 
 
 def load(node: str, *sources: Mapping[str, Any] | None) -> Config:
@@ -119,7 +128,7 @@ def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
             known = ", ".join(sorted(DEFAULTS))
             raise ConfigInvalid(f"dsvolume:{key} is no setting; there are: {known}")
         # Policies are stated whole: an operator who lists two serves two.
-        merges = key in {"events", "store"} and isinstance(given, Mapping)
+        merges = key in {"events", "store", "trash"} and isinstance(given, Mapping)
         # What an earlier source said of it may be no mapping; then this one replaces it.
         below = merged[key] if isinstance(merged[key], Mapping) else {}
         merged[key] = {**below, **given} if merges else given
@@ -149,8 +158,19 @@ def _checked(node: str, merged: dict[str, Any]) -> Config:
         lease=_number("lease", merged["lease"], 0.2, DAY),
         timeout=_number("timeout", merged["timeout"], 0, DAY),
         retention=_number("events:retention", events.get("retention"), 0, 100 * 365),
+        trash=_trash(merged["trash"]),
         node=node,
     )
+
+
+def _trash(value: Any) -> dict[str, float]:
+    days = _mapping("trash", value)
+    known = ("retention", *POLICIES)
+    if unknown := set(days) - set(known):
+        raise ConfigInvalid(
+            f"dsvolume:trash:{unknown.pop()} is no setting; there are {', '.join(known)}"
+        )
+    return {name: _number(f"trash:{name}", given, 0, 100 * 365) for name, given in days.items()}
 
 
 def _policies(value: Any) -> dict[str, str]:

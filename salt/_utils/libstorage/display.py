@@ -9,6 +9,8 @@ _COLUMNS = ("NAME", "Created", "Type/Fs", "Policy", "Size(MB)", "Shared", "Inuse
 
 _SNAPSHOT_COLUMNS = ("Volume@Snapshot", "CreatedBy", "Size", "NumChildren")
 
+_TRASH_COLUMNS = ("NAME", "Policy", "Fs", "Size(MB)", "Removed", "Until", "Id")
+
 
 def volumes(rows: Sequence[JSON]) -> str:
     """The table of volumes; an empty one has its header."""
@@ -23,6 +25,27 @@ def snapshots(rows: Sequence[JSON]) -> str:
 def _snapshot(row: JSON) -> tuple[str, ...]:
     name = f"{row['Volume']}@{row['Name']}"
     return name, row["CreatedBy"], str(row["Size"]), f"[{len(row['Children'])}]"
+
+
+def trash(rows: Sequence[JSON]) -> str:
+    """The table of removed volumes; an empty one has its header."""
+    return _table([_TRASH_COLUMNS, *(_trashed(row) for row in rows)])
+
+
+def _trashed(row: JSON) -> tuple[str, ...]:
+    return (
+        row["Name"],
+        row["Policy"],
+        row["Fstype"] or "-",
+        str(row["MBSize"]),
+        _to_the_second(row["TrashedAt"]),
+        _to_the_second(row["Until"]),
+        row["Id"],
+    )
+
+
+def _to_the_second(time: str) -> str:
+    return f"{time[:19]}Z"
 
 
 def _table(cells: Sequence[tuple[str, ...]]) -> str:

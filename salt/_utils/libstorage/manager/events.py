@@ -36,6 +36,8 @@ TEXTS = {
     "label": "Volume label",
     "protect": "Volume protect",
     "unprotect": "Volume unprotect",
+    "undelete": "Volume undelete",
+    "purge": "Volume purge",
 }
 """How an event's text begins, as operators know it."""
 

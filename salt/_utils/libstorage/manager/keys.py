@@ -55,6 +55,13 @@ def purge(node: str, id: str = "") -> str:
     return f"purge/{node}/{id}"
 
 
+TRASH = "trash/"
+
+
+def trash(id: str) -> str:
+    return f"{TRASH}{id}"
+
+
 def request(id: str, verb: str, name: str, digest: str, nth: int) -> str:
     return f"requests/{id}/{verb}/{name}/{digest}/{nth}"
 
