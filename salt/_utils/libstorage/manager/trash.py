@@ -272,15 +272,16 @@ class Trash(Verbs):
         found = [trashed.volume for _, trashed in self._named(name, deadline, recover=not test)]
         if not found:
             raise NoSuchVolume(name)
-        for volume in found:
-            if not test and volume.node in ("", self._context.node):
-                self._purge(volume, by, deadline)
+        here = [volume for volume in found if volume.node in ("", self._context.node)]
+        purged = [volume for volume in here if test or self._purge(volume, by, deadline)]
         for volume in found:
             self._need_here(volume, "purge")
-        return found[0]
+        if not purged:
+            raise NoSuchVolume(name)
+        return purged[0]
 
-    def _purge(self, volume: Volume, by: JSON, deadline: Deadline) -> None:
-        """Destroy one, unless somebody is faster or brings it back."""
+    def _purge(self, volume: Volume, by: JSON, deadline: Deadline) -> bool:
+        """Destroy one; False where somebody was faster, or has brought it back."""
         key = keys.trash(volume.id)
         while (kept := self._free(key, deadline, recover=True)) is not None:
             self._journal.settle(volume.name, deadline)
@@ -295,8 +296,9 @@ class Trash(Verbs):
             )
             if held is not None:
                 self._destroy(held)
-                return
+                return True
             deadline.check(f"{volume.name} changes faster than this call can purge it; try again")
+        return False
 
     def _destroy(self, held: Held) -> None:
         """What has begun is finished, not undone: the next call goes on where this one fails."""
