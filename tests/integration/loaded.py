@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from lab.site import LEASE, NO_TRASH, Site
+from lab.site import LEASE, Site
 
 TIMEOUT = 20
 
@@ -14,8 +14,8 @@ def working_on(opts: dict[str, Any], modules: Any, site: Site) -> Iterator[None]
     """Within, the module dsvolume works on the site."""
     dsvolume = opts["dsvolume"]
     before = dict(dsvolume)
-    mine = {"root": str(site.root), "lease": LEASE, "timeout": TIMEOUT, "trash": NO_TRASH}
-    dsvolume |= mine
+    dsvolume |= {"root": str(site.root), "lease": LEASE, "timeout": TIMEOUT}
+    dsvolume["trash"] = site.settings()["trash"]
     modules["dsvolume.version"]()  # makes the one manager, which state runs find and use too
     try:
         yield
