@@ -34,6 +34,7 @@ __outputter__ = {
     "events": "dsvolume_events",
     "snapshot_ls": "dsvolume_snapshots",
     "qos_ls": "dsvolume_qos",
+    "trash_ls": "dsvolume_trash",
 }
 
 
@@ -203,15 +204,19 @@ def create(
 
 
 @_door
-def rm(name, force=False, timeout=None, test=False):
+def rm(name, force=False, purge=False, timeout=None, test=False):
     """
-    Remove a volume and its data.
+    Remove a volume. Its data are kept in the trash for some days, as pillar says for its policy.
 
     name
         The volume. One that is mounted, protected, or has snapshots is refused.
 
     force : False
         Also where stopped containers still refer to it.
+
+    purge : False
+        Destroy the data now. Where there is no such volume, those of the removed volumes that had
+        this name are destroyed.
 
     Returns the record that was.
 
@@ -220,8 +225,59 @@ def rm(name, force=False, timeout=None, test=False):
     .. code-block:: bash
 
         salt 'host1' dsvolume.rm db
+        salt 'host1' dsvolume.rm db purge=True
     """
-    return _manager().rm(_name(name), force=force, by=_by(), timeout=timeout, test=test)
+    return _manager().rm(
+        _name(name), force=force, purge=purge, by=_by(), timeout=timeout, test=test
+    )
+
+
+@_door
+def undelete(name, id=None, new=None, timeout=None, test=False):
+    """
+    Bring a removed volume back from the trash, with its data.
+
+    name
+        The name that it had.
+
+    id
+        Its Id, as ``trash_ls`` shows it; left out, the newest of that name is meant.
+
+    new
+        The name that it gets; left out, the one that it had.
+
+    Returns the volume's record; with ``test`` as it would be.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'host1' dsvolume.undelete db
+        salt 'host1' dsvolume.undelete db new=db-of-yesterday
+    """
+    return _manager().undelete(
+        _name(name), id=_name(id), new=_name(new), by=_by(), timeout=timeout, test=test
+    )
+
+
+@_door
+def trash_ls(name=None):
+    """
+    The removed volumes that are kept, the oldest first, as a table on the command line.
+
+    name
+        Those that had this name.
+
+    Returns ``[{"Name", "Id", "Policy", "Fstype", "MBSize", "TrashedAt", "Until", "By"}]``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'host1' dsvolume.trash_ls
+        salt 'host1' dsvolume.trash_ls db
+    """
+    return _manager().trash_ls(_name(name))
 
 
 @_door

@@ -381,9 +381,9 @@ def _profile_difference(old, new):
     return _difference(old, new, ("Profile", *LIMITS))
 
 
-def absent(name, force=False, timeout=None):
+def absent(name, force=False, purge=False, timeout=None):
     """
-    There is no volume of this name.
+    There is no volume of this name; what was removed is kept in the trash for some days.
 
     name
         The volume. One that is in use, protected, or has snapshots is not removed.
@@ -391,14 +391,63 @@ def absent(name, force=False, timeout=None):
     force : False
         Also where stopped containers still refer to it.
 
+    purge : False
+        Its data are destroyed at once, and so is what the trash holds of this name.
+
     timeout
         Seconds to wait for another's work on it.
+    """
+    if not isinstance(purge, bool):
+        return _failed(_ret(name), f"purge must be true or false, not {str(purge)[:60]!r}")
+    if not purge:
+        return _removed(name, timeout, force=force)
+    in_trash = [row["Id"] for row in __salt__["dsvolume.trash_ls"](name)]
+    ret = _removed(name, timeout, force=force, purge=True, in_trash=in_trash)
+    if "Name" in ret["changes"] and in_trash:
+        return _purged(ret, in_trash, timeout)
+    return ret
+
+
+def _purged(ret, in_trash, timeout):
+    """``absent`` with ``purge`` of what the trash holds, once there is no such volume."""
+    name = ret["name"]
+    try:
+        if not __opts__["test"]:
+            __salt__["dsvolume.rm"](name, purge=True, timeout=timeout)
+    except CommandExecutionError as exc:
+        # With a removal that somebody died of, all have gone at once.
+        if not isinstance(exc.__cause__, NoSuchVolume):
+            return _failed(ret, exc)
+    return _emptied(ret, in_trash)
+
+
+def _emptied(ret, in_trash):
+    """What the trash held is gone, or would be."""
+    verb = "would be" if __opts__["test"] else "was"
+    comment = f"{ret['comment']} What the trash held of {ret['name']} {verb} destroyed.".strip()
+    changes = {**ret["changes"], "Trash": {"old": in_trash, "new": []}}
+    return {
+        **ret,
+        "result": None if __opts__["test"] else True,
+        "changes": changes,
+        "comment": comment,
+    }
+
+
+def _removed(name, timeout, *, in_trash=(), **how):
+    """
+    ``absent`` of the volume itself.
+
+    in_trash
+        The Ids of removed volumes that go where there is no such volume.
     """
     ret = _ret(name)
     test = __opts__["test"]
     try:
         # A real run also finishes a removal, or undoes a creation, that somebody died of.
-        was = __salt__["dsvolume.rm"](name, force=force, timeout=timeout, test=test)
+        was = __salt__["dsvolume.rm"](name, **how, timeout=timeout, test=test)
+        if was["Id"] in in_trash:
+            return _emptied(ret, in_trash)
         if test:
             foreseen = _foreseen(name)
             changes = _difference({**was, **foreseen}, {}, DECLARED)

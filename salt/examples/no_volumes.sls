@@ -1,4 +1,4 @@
-# Takes away what examples.volumes declares.
+# Takes away what examples.volumes declares, and what the trash holds of it.
 
 example-ext4 is not mounted:
   dsvolume.unmounted:
@@ -8,4 +8,5 @@ example-ext4 is not mounted:
 no {{ name }}:
   dsvolume.absent:
     - name: {{ name }}
+    - purge: True
 {% endfor %}

@@ -42,6 +42,7 @@ def test_ls_and_events_choose_their_outputters(modules: Any) -> None:
         "events": "dsvolume_events",
         "snapshot_ls": "dsvolume_snapshots",
         "qos_ls": "dsvolume_qos",
+        "trash_ls": "dsvolume_trash",
     }
 
 
@@ -113,3 +114,20 @@ def test_profiles_are_a_table_below_the_switch(show: Any, modules: Any) -> None:
     assert show({"host1": "No"}, "dsvolume_qos") == show({"host1": "No"}, "nested")
     off = {**switch, "Global": False}
     assert show({"local": off}, "dsvolume_qos").startswith("Global QoS Disabled\n")
+
+
+def test_the_trash_is_a_table(show: Any) -> None:
+    row = {
+        "Name": "v",
+        "Id": "72405321-61e0-4877-b95e-7aa2cc8046b5",
+        "Policy": "local",
+        "Fstype": "",
+        "MBSize": 0,
+        "TrashedAt": "2026-11-24T06:45:11.206230Z",
+        "Until": "2026-12-01T06:45:11.206230Z",
+        "By": {"door": "salt"},
+    }
+    lines = show({"local": [row]}, "dsvolume_trash").splitlines()
+    assert cells(lines[0]) == ["NAME", "Policy", "Fs", "Size(MB)", "Removed", "Until", "Id"]
+    times = ["2026-11-24T06:45:11Z", "2026-12-01T06:45:11Z"]
+    assert cells(lines[1]) == ["v", "local", "-", "0", *times, row["Id"]]

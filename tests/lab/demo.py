@@ -207,7 +207,7 @@ def snapshots(host: Host) -> None:
         MBSize=200
     )
     host.salt("dsvolume.unmount", "newvolume", "--out=json").has(Mountpoint="")
-    host.salt("dsvolume.rm", "firstclone", "--out=json", "--out-indent=-1").has(Name="firstclone")
+    destroy(host, "firstclone")
     host.salt("dsvolume.snapshot_rm", "newvolume@newsnap", "--out=json").has(Children=[])
 
 
@@ -310,7 +310,7 @@ def kill(host: Host) -> None:
         if left:
             break
         say("The create was faster than the kill; once more:")
-        host.salt("dsvolume.rm", "demokilled", "--out=json", "--out-indent=-1")
+        destroy(host, "demokilled")
     expect(left and left[0]["Volume"] == "demokilled", "the operation is left")
     expect(left[0]["Verb"] == "create" and left[0]["Alive"] is False, "nobody works on it")
     table(host.salt("dsvolume.ls", "filter=name=demokilled"), {})
@@ -387,6 +387,8 @@ def tell(host: Host) -> None:
         "demovol1: (from libstorage) Unmount[demovol1] success",
         "demovol1: (from libstorage) Volume create failed Volume exists with other options",
         "demokilled: (from libstorage) Volume create failed its process ended",
+        "demovol1: (from libstorage) Volume destroy success",
+        "demovol1: (from libstorage) Volume undelete success",
     )
     line = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z \S+: \(from libstorage\) .*"
     lines = answer.text.splitlines()
@@ -394,11 +396,34 @@ def tell(host: Host) -> None:
     expect(lines == sorted(lines), "in order of time")
 
 
+def trash(host: Host) -> None:
+    """What is removed is kept for a week, unless pillar says otherwise, and comes back whole."""
+    host.salt("dsvolume.rm", "demovol1", "--out=json", "--out-indent=-1").has(Name="demovol1")
+    host.salt("dsvolume.info", "demovol1", status=1).says("No such volume: demovol1")
+    kept = host.salt("dsvolume.trash_ls").says("demovol1   local    ext4   100")
+    expect(len(kept.text.splitlines()) == 2, "the trash holds nothing else")
+    host.salt("dsvolume.undelete", "demovol1", "--out=json", "--out-indent=-1").has(
+        Name="demovol1", Revision=2
+    )
+    shown = (host.mounts / "demovol1").relative_to(ROOT)
+    host.salt("dsvolume.mount", "demovol1", "--out=json").has(Changed=True)
+    host.shell(f"cmp /etc/hosts {shown}/hosts")
+    host.salt("dsvolume.unmount", "demovol1", "--out=json").has(Mountpoint="")
+
+
+def destroy(host: Host, name: str) -> None:
+    """Past the trash."""
+    answer = host.salt("dsvolume.rm", name, "purge=True", "--out=json", "--out-indent=-1")
+    answer.has(Name=name)
+
+
 def remove(host: Host) -> None:
-    """Everything goes, with its data; this host is as it was."""
+    """Everything goes, with its data, past the trash or out of it; this host is as it was."""
+    host.salt("dsvolume.rm", "demoram", "--out=json", "--out-indent=-1").has(Name="demoram")
     for name in ("demolocal1", "demovol1", "newvolume", "demoraw", "demoram", "demosecure"):
-        host.salt("dsvolume.rm", name, "--out=json", "--out-indent=-1").has(Name=name)
+        destroy(host, name)
     table(host.salt("dsvolume.ls"), {})
+    expect(host.salt("dsvolume.trash_ls", "--out=json").data() == [], "the trash is empty")
     expect(host.salt("dsvolume.doctor", "--out=json").data() == [], "the doctor has nothing to say")
     expect(not host.mounted() and not host.loops(), "no mount and no loop device is left")
     left = host.files()
@@ -416,6 +441,7 @@ STORY: tuple[tuple[str, Callable[[Host], None]], ...] = (
     ("Secure", secret),
     ("Killed in the middle", kill),
     ("States", states),
+    ("Removed, and back", trash),
     ("Events", tell),
     ("Clean up", remove),
 )

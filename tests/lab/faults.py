@@ -25,8 +25,9 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from lab.site import Site, assert_clean
 from libstorage.config import Config
@@ -58,12 +59,18 @@ Act = Callable[[VolumeManager], object]
 
 @dataclass(frozen=True)
 class Scenario:
-    """A verb on a kind of volume; ``check`` raises where the volume is half made or lost."""
+    """
+    A verb on a kind of volume; ``check`` raises where the volume is half made or lost.
+
+    settings
+        Of the site, beside those that all have.
+    """
 
     name: str
     prepare: Act
     act: Act
     check: Act
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
 class Trap:
@@ -135,7 +142,7 @@ def fork_victim(config: Config, act: Act, trap: Trap) -> tuple[int, int]:
 
 def points_of(scenario: Scenario, action: str) -> list[int]:
     """The points that a verb has, for an action; found by letting a victim live."""
-    with fresh_site() as site:
+    with fresh_site(**scenario.settings) as site:
         _prepare(scenario, site)
         pid, pipe = fork_victim(site.config, scenario.act, Trap())
         told = os.read(pipe, 100_000)
@@ -146,11 +153,11 @@ def points_of(scenario: Scenario, action: str) -> list[int]:
 
 
 @contextmanager
-def fresh_site() -> Iterator[Site]:
+def fresh_site(**settings: Any) -> Iterator[Site]:
     """A site of its own, gone afterwards whatever happened."""
     with (
         tempfile.TemporaryDirectory(prefix="dsvolume-fault-") as folder,
-        Site(Path(folder, "site"), lease=LEASE) as site,
+        Site(Path(folder, "site"), lease=LEASE, **settings) as site,
     ):
         yield site
 
@@ -171,7 +178,7 @@ def strike(scenario: Scenario, action: str, point: int, by_next_call: bool) -> s
     Returns "" or what went wrong.
     """
     try:
-        with fresh_site() as site:
+        with fresh_site(**scenario.settings) as site:
             _prepare(scenario, site)
             pid, pipe = fork_victim(site.config, scenario.act, Trap(point, action))
             os.close(pipe)

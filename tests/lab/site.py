@@ -33,6 +33,9 @@ from libstorage.store.contract import Store
 
 NODE = "node1"
 LEASE = 1.0
+NO_TRASH = {"retention": 0, "ram": 0, "secure": 0}
+"""Volumes are destroyed at once, as most tests mean it."""
+KEEPS_TRASH = {"retention": 7, "ram": 7, "secure": 7}
 
 PREAMBLE = """
 import json, os, sys, time
@@ -82,6 +85,7 @@ class Site:
             "mount_namespace": "own",
             "lease": LEASE,
             "timeout": 20,
+            "trash": NO_TRASH,
             **own,
             **self._settings,
             **over,
@@ -243,20 +247,26 @@ def assert_clean(site: Site, *nodes: str, rebooted: bool = False) -> None:
     rebooted
         Images may still be marked as attached: their next attach is to check them.
     """
-    records = [value for key, value in site.values("volumes/").items()]
+    trash = list(site.values("trash/").values())
+    assert not [entry for entry in trash if entry["Busy"]]
+    records = [*site.values("volumes/").values(), *(entry["Volume"] for entry in trash)]
     for prefix in ("operations/", "attachments/", "purge/"):
         assert site.values(prefix) == {}
     memory = {site.root / "ram" / r["Id"] for r in records if r["Policy"] == "ram"}
     assert set(site.mounted()) <= memory
     assert site.loops() == {}
-    _assert_files(site, records, rebooted)
+    nodes_of_trash = [data for entry in trash for data in entry["Nodes"].values()]
+    data = [*site.values("data/").values(), *nodes_of_trash]
+    _assert_files(site, records, data, rebooted)
     for node in nodes or (NODE,):
         manager = site.manager(node)
         assert manager.doctor() == []
         manager.close()
 
 
-def _assert_files(site: Site, records: list[dict[str, Any]], rebooted: bool) -> None:
+def _assert_files(
+    site: Site, records: list[dict[str, Any]], data: list[dict[str, Any]], rebooted: bool
+) -> None:
     images = {r["Id"] for r in records if r["Voltype"] == "ds-local" and r["Fstype"]}
     found = _names(site, "images")
     if rebooted:
@@ -264,7 +274,6 @@ def _assert_files(site: Site, records: list[dict[str, Any]], rebooted: bool) -> 
     assert found == {f"{id}.{end}" for id in images for end in ("img", "json")}
     kept = {value["Id"] for value in site.values("snapshots/").values()}
     assert _names(site, "snapshots") == {f"{id}.{end}" for id in kept for end in ("img", "json")}
-    data = [value for key, value in site.values("data/").items()]
     copied, made = {v["id"] for v in data}, {v["id"] for v in data if v["made"]}
     for folder, type, fstype in (("local", "ds-local", ""), ("ram", "ds-ram", "tmpfs")):
         ids = {r["Id"] for r in records if (r["Voltype"], r["Fstype"]) == (type, fstype)}

@@ -8,6 +8,7 @@ import pytest
 from libstorage.config import DEFAULTS, RUN_DIR, Config, load, read_file
 from libstorage.controllers import Controllers
 from libstorage.errors import ConfigInvalid
+from libstorage.records import POLICIES
 
 
 def one_sentence(error: BaseException) -> str:
@@ -39,6 +40,22 @@ def test_policies_are_stated_whole_and_events_are_merged() -> None:
     )
     assert config.policies == {"ram": "ds-ram"}
     assert config.retention == 3
+
+
+def test_a_policy_that_is_named_has_days_of_its_own_in_the_trash() -> None:
+    config = load("node1")
+    days = {policy: config.days_in_trash(policy) for policy in POLICIES}
+    assert days == {**dict.fromkeys(POLICIES, 7), "ram": 0.04, "secure": 0}
+    config = load("node1", {"trash": {"retention": 1}}, {"trash": {"local": 30, "ram": 0}})
+    days = {policy: config.days_in_trash(policy) for policy in POLICIES}
+    assert days == {**dict.fromkeys(POLICIES, 1), "local": 30, "ram": 0, "secure": 0}
+
+
+def test_an_unknown_setting_of_the_trash_is_named_with_those_there_are() -> None:
+    with pytest.raises(ConfigInvalid) as caught:
+        load("node1", {"trash": {"locl": 7}})
+    known = ", ".join(["retention", *POLICIES])
+    assert str(caught.value) == f"dsvolume:trash:locl is no setting; there are {known}"
 
 
 def test_a_later_source_may_mend_what_an_earlier_one_got_wrong() -> None:
@@ -106,6 +123,15 @@ def test_a_root_behind_a_symlink_is_the_one_that_the_mount_table_shows(tmp_path:
         ("events", {"retention": -1}),
         ("events", {"retention": 1e12}),
         ("events", {"retension": 7}),
+        ("trash", 7),
+        ("trash", None),
+        ("trash", {"retention": "a week"}),
+        ("trash", {"retention": -1}),
+        ("trash", {"ram": True}),
+        ("trash", {"local": float("nan")}),
+        ("trash", {"local": 1e12}),
+        ("trash", {"locl": 7}),
+        ("trash", {7: 7}),
     ],
 )
 def test_a_wrong_setting_is_named_in_one_sentence(setting: str, value: Any) -> None:

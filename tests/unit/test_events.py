@@ -88,6 +88,8 @@ def events(tmp_path: Path) -> Events:
     [
         ("create", {}, "Volume create success"),
         ("rm", {}, "Volume destroy success"),
+        ("undelete", {"was": "db"}, "Volume undelete success"),
+        ("purge", {}, "Volume purge success"),
         ("mount", {}, "Mount success"),
         ("unmount", {"container": "2b1e11bc"}, "Unmount[db] container 2b1e11bc success"),
     ],

@@ -8,7 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libstorage.errors import InvalidInput
-from libstorage.records import Attachment, Event, Operation, User, Volume, check_name, now
+from libstorage.records import (
+    Attachment,
+    Event,
+    Operation,
+    Trashed,
+    User,
+    Volume,
+    check_name,
+    in_days,
+    now,
+)
 
 FIRST = string.ascii_letters + string.digits
 REST = FIRST + "_.-"
@@ -118,6 +128,27 @@ def test_users_of_an_attachment_survive_a_round_trip() -> None:
     assert written["Users"][0]["Colour"] == "red"
     assert written["Shade"] == "dark"
     assert Attachment.from_json(written) == attachment
+
+
+def test_a_removed_volume_survives_a_round_trip() -> None:
+    data = {
+        "Volume": {**Volume.from_json(VOLUME).to_json(), "Colour": "red"},
+        "At": now(),
+        "Until": in_days(7),
+        "By": {"user": "root"},
+        "Parent": "x",
+        "Nodes": {"node1": {"id": "y", "made": True}},
+        "Busy": "",
+        "Shade": "dark",
+    }
+    trashed = Trashed.from_json(data)
+    assert trashed.to_json() == data
+    assert trashed.volume.name == "db"
+    assert trashed.state == {key: data[key] for key in ("At", "Until", "By", "Parent")}
+
+
+def test_times_are_compared_as_texts() -> None:
+    assert in_days(-1) < now() < in_days(0.0001) < in_days(1)
 
 
 @pytest.mark.parametrize("field", ["Name", "Policy", "MBSize", "Id"])

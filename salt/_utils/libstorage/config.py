@@ -34,6 +34,7 @@ DEFAULTS: dict[str, Any] = {
     "timeout": 50,
     "events": {"retention": 7},
     "qos": {"cgroup": ""},
+    "trash": {"retention": 7, "ram": 0.04, "secure": 0},
 }
 
 
@@ -66,6 +67,9 @@ class Config:
         Days that events are kept.
     qos_cgroup
         The cgroup below which containers run, for the limits of cgroup v2; "" is the engine's.
+    trash
+        Days that removed volumes are kept: ``retention``, and policies for which it is another;
+        see :meth:`days_in_trash`.
     """
 
     root: Path
@@ -80,7 +84,12 @@ class Config:
     timeout: float
     retention: float
     qos_cgroup: str
+    trash: dict[str, float]
     node: str = field(default="")
+
+    def days_in_trash(self, policy: str) -> float:
+        """How long removed volumes of a policy are kept; 0: they are destroyed at once."""
+        return self.trash.get(policy, self.trash["retention"])
 
 
 def load(node: str, *sources: Mapping[str, Any] | None) -> Config:
@@ -124,7 +133,7 @@ def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
             known = ", ".join(sorted(DEFAULTS))
             raise ConfigInvalid(f"dsvolume:{key} is no setting; there are: {known}")
         # Policies are stated whole: an operator who lists two serves two.
-        merges = key in {"events", "qos", "store"} and isinstance(given, Mapping)
+        merges = key in {"events", "qos", "store", "trash"} and isinstance(given, Mapping)
         # What an earlier source said of it may be no mapping; then this one replaces it.
         below = merged[key] if isinstance(merged[key], Mapping) else {}
         merged[key] = {**below, **given} if merges else given
@@ -153,8 +162,19 @@ def _checked(node: str, merged: dict[str, Any]) -> Config:
         timeout=_number("timeout", merged["timeout"], 0, DAY),
         retention=_number("events:retention", events.get("retention"), 0, 100 * 365),
         qos_cgroup=_cgroup(qos["cgroup"]),
+        trash=_trash(merged["trash"]),
         node=node,
     )
+
+
+def _trash(value: Any) -> dict[str, float]:
+    days = _mapping("trash", value)
+    known = ("retention", *POLICIES)
+    if unknown := set(days) - set(known):
+        raise ConfigInvalid(
+            f"dsvolume:trash:{unknown.pop()} is no setting; there are {', '.join(known)}"
+        )
+    return {name: _number(f"trash:{name}", given, 0, 100 * 365) for name, given in days.items()}
 
 
 def _policies(value: Any) -> dict[str, str]:

@@ -11,6 +11,8 @@ _PROFILE_COLUMNS = ("Name", "ReadIOPS", "ReadBW", "WriteIOPS", "WriteBW", "Weigh
 
 _SNAPSHOT_COLUMNS = ("Volume@Snapshot", "CreatedBy", "Size", "NumChildren")
 
+_TRASH_COLUMNS = ("NAME", "Policy", "Fs", "Size(MB)", "Removed", "Until", "Id")
+
 
 def volumes(rows: Sequence[JSON]) -> str:
     """The table of volumes; an empty one has its header."""
@@ -34,6 +36,27 @@ def profiles(switch: JSON) -> str:
         tuple(str(profile[name]) for name in _PROFILE_COLUMNS) for profile in switch["Profiles"]
     ]
     return f"Global QoS {state}\n{_table([_PROFILE_COLUMNS, *rows])}"
+
+
+def trash(rows: Sequence[JSON]) -> str:
+    """The table of removed volumes; an empty one has its header."""
+    return _table([_TRASH_COLUMNS, *(_trashed(row) for row in rows)])
+
+
+def _trashed(row: JSON) -> tuple[str, ...]:
+    return (
+        row["Name"],
+        row["Policy"],
+        row["Fstype"] or "-",
+        str(row["MBSize"]),
+        _to_the_second(row["TrashedAt"]),
+        _to_the_second(row["Until"]),
+        row["Id"],
+    )
+
+
+def _to_the_second(time: str) -> str:
+    return f"{time[:19]}Z"
 
 
 def _table(cells: Sequence[tuple[str, ...]]) -> str:

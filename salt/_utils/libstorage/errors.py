@@ -26,6 +26,10 @@ class NoSuchVolume(LibstorageError):
         self.name = name
 
 
+class NotInTrash(LibstorageError):
+    """The trash holds no volume that had this name."""
+
+
 class NoSuchSnapshot(LibstorageError):
     """The volume has no snapshot of this name."""
 

@@ -8,7 +8,7 @@ in ``extra``, so that an older one never drops them when it writes the record ag
 
 import re
 from dataclasses import MISSING, dataclass, field, fields
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Self
 
 from .errors import InvalidInput
@@ -26,7 +26,13 @@ RAW = "raw"
 
 def now() -> str:
     """The time as RFC 3339 in UTC, to the microsecond."""
-    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return in_days(0)
+
+
+def in_days(days: float) -> str:
+    """The time so many days from now, written as :func:`now` does."""
+    moment = datetime.now(UTC) + timedelta(days=days)
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def check_name(name: object, what: str = "volume") -> str:
@@ -285,3 +291,33 @@ class Event(Record):
     text: str
     by: JSON = field(default_factory=dict)
     data: JSON = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trashed(Record):
+    """
+    A removed volume whose data are still there.
+
+    ``parent`` is the Id of the snapshot that it was cloned from; ``nodes`` are its keys
+    ``data/<volume>/<node>``, by node; ``busy`` names the operation that works on it.
+    """
+
+    volume: Volume
+    at: str
+    until: str
+    by: JSON = field(default_factory=dict)
+    parent: str = ""
+    nodes: dict[str, JSON] = field(default_factory=dict)
+    busy: str = ""
+
+    def to_json(self) -> JSON:
+        return {**super().to_json(), "Volume": self.volume.to_json()}
+
+    @classmethod
+    def from_json(cls, data: JSON) -> Self:
+        return super().from_json({**data, "Volume": Volume.from_json(data["Volume"])})
+
+    @property
+    def state(self) -> JSON:
+        """What the copy of the volume's record says of it: all that a lost store would miss."""
+        return {"At": self.at, "Until": self.until, "By": self.by, "Parent": self.parent}

@@ -413,6 +413,22 @@ def test_a_copy_is_put_read_replaced_and_dropped(in_backend: Bench) -> None:
     assert in_backend.found()[0].copy is None
 
 
+def test_a_copy_says_what_the_trash_knows(in_backend: Bench) -> None:
+    in_backend.create()
+    state = {"Until": "2026-12-01T00:00:00.000000Z", "By": {"user": "root"}}
+    in_backend.controller.put_copy(in_backend.volume, "cluster", state)
+    assert in_backend.found()[0].trashed == state
+    [copy] = in_backend.controller.copies()
+    assert copy == {
+        "cluster": "cluster",
+        "record": in_backend.volume.to_json(),
+        "trashed": state,
+    }
+    in_backend.controller.put_copy(in_backend.volume, "cluster")
+    assert in_backend.found()[0].trashed is None
+    assert "trashed" not in in_backend.controller.copies()[0]
+
+
 def test_a_copy_that_cannot_be_read_counts_as_none(in_backend: Bench) -> None:
     in_backend.create()
     in_backend.controller.put_copy(in_backend.volume, "cluster")

@@ -135,8 +135,13 @@ class Controller(Protocol):
     def end_inspection(self, work: Work, id: str) -> None:
         """Take back what inspect made; nothing made is as good."""
 
-    def put_copy(self, volume: Volume, cluster: str) -> None:
-        """Keep a copy of the record, with the cluster's id, beside the data."""
+    def put_copy(self, volume: Volume, cluster: str, trashed: JSON | None = None) -> None:
+        """
+        Keep a copy of the record, with the cluster's id, beside the data.
+
+        trashed
+            What the trash knows of a removed volume; None: it is not in the trash.
+        """
 
     def drop_copy(self, id: str) -> None:
         """Remove the copy; absent is as good."""
@@ -145,7 +150,8 @@ class Controller(Protocol):
         """
         All copies of records on this node, of volumes and snapshots.
 
-        Each ``{"cluster": id, "record": record}``, as it was put.
+        Each ``{"cluster": id, "record": record}``, as it was put; of a volume in the trash with
+        ``trashed`` too.
         """
 
     def inventory(self) -> "list[Found]":
@@ -165,6 +171,8 @@ class Found:
 
     copy
         The record beside it, as it was put; None where there is none.
+    trashed
+        What the copy says of its time in the trash; None: it is not there.
     age
         Seconds since it was last changed.
     """
@@ -173,6 +181,7 @@ class Found:
     what: str
     age: float
     copy: JSON | None = None
+    trashed: JSON | None = None
     cluster: str = ""
 
 

@@ -9,9 +9,10 @@ from ..records import JSON, Snapshot, Volume
 from .contract import Found
 
 
-def put(path: Path, volume: Volume, cluster: str) -> None:
+def put(path: Path, volume: Volume, cluster: str, trashed: JSON | None = None) -> None:
     """Write a record's copy; it is on the disk when this returns."""
-    files.write_json(path, {"cluster": cluster, "record": volume.to_json()})
+    state = {} if trashed is None else {"trashed": trashed}
+    files.write_json(path, {"cluster": cluster, "record": volume.to_json(), **state})
 
 
 def put_snapshot(path: Path, volume: Volume, snapshot: Snapshot, cluster: str) -> None:
@@ -43,5 +44,6 @@ def found(id: str, path: Path, copy: Path, what: str) -> Iterator[Found]:
         what=f"{what} {path}",
         age=age,
         copy=held.get("record"),
+        trashed=held.get("trashed"),
         cluster=held.get("cluster", ""),
     )

@@ -101,9 +101,9 @@ class Local:
     def end_inspection(self, work: Work, id: str) -> None:
         self._images.end_inspection(work, id)
 
-    def put_copy(self, volume: Volume, cluster: str) -> None:
+    def put_copy(self, volume: Volume, cluster: str, trashed: JSON | None = None) -> None:
         self._directories.make_folder()
-        put(self._kind(volume).copy(volume.id), volume, cluster)
+        put(self._kind(volume).copy(volume.id), volume, cluster, trashed)
 
     def drop_copy(self, id: str) -> None:
         drop(self._images.copy(id))

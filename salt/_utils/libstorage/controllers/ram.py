@@ -121,9 +121,9 @@ class Ram:
     def end_inspection(self, work: Work, id: str) -> None:
         """inspect makes nothing."""
 
-    def put_copy(self, volume: Volume, cluster: str) -> None:
+    def put_copy(self, volume: Volume, cluster: str, trashed: JSON | None = None) -> None:
         files.make_directory(self.folder, 0o711)
-        put(self._copy(volume.id), volume, cluster)
+        put(self._copy(volume.id), volume, cluster, trashed)
 
     def drop_copy(self, id: str) -> None:
         drop(self._copy(id))

@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 
 from .. import __version__
 from ..config import DAY, Config
-from ..errors import InvalidInput
+from ..errors import InvalidInput, NoSuchVolume
 from ..records import JSON, User, Volume, check_name, now, split_snapshot
 from ..store import open_store
 from .attachments import Attachments
@@ -30,6 +30,7 @@ from .qos import QoS
 from .rebuild import Rebuild
 from .requests import Request, Requests
 from .snapshots import SnapshotVerbs
+from .trash import Trash
 from .usage import Usage
 from .views import Views
 from .volumes import Volumes
@@ -79,6 +80,7 @@ class VolumeManager:
         parts = (context, self._journal, lookup, attachments, self._events)
         self._snapshots = SnapshotVerbs(*parts)
         self._volumes = Volumes(*parts)
+        self._trash = Trash(*parts)
         self._growth = Growth(*parts)
         self._mounts = Mounts(*parts)
         self._usage = Usage(*parts)
@@ -106,6 +108,7 @@ class VolumeManager:
             self._requests,
             profiles,
             limiter,
+            self._trash,
         )
 
     # -- volumes ------------------------------------------------------------------------------
@@ -130,7 +133,8 @@ class VolumeManager:
         by = by or {}
 
         def act() -> JSON:
-            with self._events.refusals(name, "create", by, test=test):
+            room = self._trash.room(policy=given.over(None).policy)
+            with self._events.refusals(name, "create", by, test=test), room:
                 outcome = self._volumes.create(name, given, by=by, deadline=deadline, test=test)
             return {
                 "Volume": outcome.volume.to_json(),
@@ -147,29 +151,90 @@ class VolumeManager:
         name: str,
         *,
         force: bool = False,
+        purge: bool = False,
         by: JSON | None = None,
         timeout: float | None = None,
         test: bool = False,
         request: Request | None = None,
     ) -> JSON:
         """
-        Remove a volume and its data.
+        Remove a volume; its data are kept in the trash for as long as is configured.
 
         force
             Also where stopped containers refer to it; nothing else is overridden.
+        purge
+            Destroy the data now; where there is no such volume, those of removed ones.
 
         Returns the record that was. Raises NoSuchVolume; VolumeInUse, naming what holds it.
         """
+        if not isinstance(purge, bool):
+            raise InvalidInput(f"purge must be true or false, not {str(purge)[:60]!r}")
         deadline = self._begin(name, timeout)
         by = by or {}
 
         def act() -> JSON:
             with self._events.refusals(name, "rm", by, test=test):
-                volume = self._volumes.rm(name, force=force, by=by, deadline=deadline, test=test)
+                try:
+                    volume = self._volumes.rm(
+                        name, force=force, purge=purge, by=by, deadline=deadline, test=test
+                    )
+                except NoSuchVolume:
+                    if not purge:
+                        raise
+                    volume = self._trash.purge(name, by=by, deadline=deadline, test=test)
             return volume.to_json()
 
         job = None if test else request
-        return self._requests.once(job, "rm", name, {"force": force}, deadline, act)
+        arguments = {"force": force, "purge": purge}
+        return self._requests.once(job, "rm", name, arguments, deadline, act)
+
+    def undelete(
+        self,
+        name: str,
+        *,
+        id: str | None = None,
+        new: str | None = None,
+        by: JSON | None = None,
+        timeout: float | None = None,
+        test: bool = False,
+        request: Request | None = None,
+    ) -> JSON:
+        """
+        Bring a removed volume back from the trash, with its data.
+
+        id
+            The Id of the one that is meant; None: the newest of that name.
+        new
+            The name that it gets; None: the one that it had.
+
+        Returns its record. Raises NotInTrash, naming what is there; VolumeExists where the name is
+        taken; NotHere where its data are on another node.
+        """
+        if id is not None:
+            check_name(id, "volume Id")
+        check_name(name)
+        target = name if new is None else new
+        deadline = self._begin(target, timeout)
+        by = by or {}
+
+        def act() -> JSON:
+            with self._events.refusals(target, "undelete", by, test=test):
+                volume = self._trash.undelete(name, id, target, by=by, deadline=deadline, test=test)
+            return volume.to_json()
+
+        job = None if test else request
+        return self._requests.once(job, "undelete", target, {"name": name, "id": id}, deadline, act)
+
+    def trash_ls(self, name: str | None = None) -> list[JSON]:
+        """
+        The removed volumes (of a name) that are kept, the oldest first.
+
+        Returns ``[{"Name", "Id", "Policy", "Fstype", "MBSize", "TrashedAt", "Until", "By"}]``.
+        """
+        if name is not None:
+            check_name(name)
+        self._context.need_store()
+        return self._trash.ls(name)
 
     def info(self, *names: str, timeout: float | None = None) -> list[JSON]:
         """The records of volumes, with their derived fields. Raises NoSuchVolume."""
@@ -234,7 +299,8 @@ class VolumeManager:
         by = by or {}
 
         def act() -> JSON:
-            with self._events.refusals(name, "resize", by, test=test):
+            room = self._trash.room(volume=name)
+            with self._events.refusals(name, "resize", by, test=test), room:
                 volume, changed = self._growth.resize(
                     name, wanted, by=by, deadline=deadline, test=test
                 )
@@ -331,7 +397,8 @@ class VolumeManager:
         by = by or {}
 
         def act() -> JSON:
-            with self._events.refusals(new, "clone", by, test=test, snapshot=f"{volume}@{name}"):
+            told = self._events.refusals(new, "clone", by, test=test, snapshot=f"{volume}@{name}")
+            with told, self._trash.room(volume=volume):
                 made, created = self._snapshots.clone(
                     volume, name, new, options, by=by, deadline=deadline, test=test
                 )

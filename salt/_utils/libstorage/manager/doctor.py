@@ -22,7 +22,7 @@ from ..errors import BackendError, LibstorageError
 from ..host import mounts
 from ..host.commands import Work
 from ..host.throttling import NONE
-from ..records import ATTACHED, JSON, Attachment, Operation, Snapshot, Volume
+from ..records import ATTACHED, JSON, Attachment, Operation, Snapshot, Trashed, Volume, now
 from . import keys
 from .attachments import Attachments
 from .context import Context, Deadline
@@ -33,6 +33,7 @@ from .lookup import Lookup
 from .owners import Owners
 from .profiles import Profiles
 from .requests import Requests
+from .trash import Trash
 from .volumes import Volumes
 
 ORPHAN_AGE = 3600.0
@@ -69,6 +70,7 @@ class Doctor:
         requests: Requests,
         profiles: Profiles,
         limiter: Limiter,
+        trash: Trash,
     ) -> None:
         self._context = context
         self._store = context.store
@@ -81,6 +83,7 @@ class Doctor:
         self._requests = requests
         self._profiles = profiles
         self._limiter = limiter
+        self._trash = trash
 
     def examine(self, *, fix: bool, deadline: Deadline) -> list[JSON]:
         """
@@ -95,6 +98,7 @@ class Doctor:
             self._held,
             self._purges,
             self._records,
+            self._in_trash,
             self._backend,
             self._limits,
             self._housekeeping,
@@ -291,6 +295,30 @@ class Doctor:
                 says = f"The data of {snapshot.full_name} are missing from {volume.voltype}."
                 yield Finding("record", snapshot.full_name, says)
 
+    def _in_trash(self, deadline: Deadline) -> Iterator[Finding]:
+        """Removed volumes whose time is over, or whose data are gone."""
+        for trashed in self._trash.here():
+            volume = trashed.volume
+            if trashed.until <= now():
+                says = f"{volume.name} was removed at {trashed.at}; its time in the trash is over."
+                yield Finding("trash", volume.name, says, self._expiring(trashed, deadline))
+                continue
+            try:
+                controller = self._context.controller(volume)
+            except LibstorageError as exc:
+                yield Finding("trash", volume.name, f"{exc}.")
+                continue
+            missing = not controller.node_local(volume) and not controller.exists(volume)
+            if missing and trashed in self._trash.here():
+                says = (
+                    f"The data of {volume.name}, which is in the trash, are missing from "
+                    f"{volume.voltype}; restore them, or let go of it with rm purge=True."
+                )
+                yield Finding("trash", volume.name, says)
+
+    def _expiring(self, trashed: Trashed, deadline: Deadline) -> Callable[[], None]:
+        return lambda: self._trash.expire(trashed, deadline)
+
     def _backend(self, deadline: Deadline) -> Iterator[Finding]:
         """Backend objects and copies that disagree with records; an empty store removes none."""
         cluster = self._context.schema()
@@ -309,31 +337,43 @@ class Doctor:
         # What was made while we looked is in the second answer, what was removed in the first.
         busy_now, known = self._accounted()
         passing = busy | busy_now | (records.keys() - known.keys())
+        # What was removed or brought back meanwhile is in both, as something else.
+        passing |= {id for id in known if type(known[id]) is not type(records.get(id, known[id]))}
         for controller, found, remove in everything:
             if found.id in passing:
                 continue
             record = known.get(found.id)
             if record is None:
                 yield from self._orphan(found, remove, cluster, bool(known))
+            elif isinstance(record, Trashed):
+                copied = ((found.copy or {}).get("Revision"), found.trashed)
+                if copied != (record.volume.revision, record.state):
+                    name = record.volume.name
+                    says = (
+                        f"The copy of the record of {name}, which is in the trash, is not current."
+                    )
+                    yield Finding("copy", name, says, partial(self._trash.mend_copy, found.id))
             elif (
                 isinstance(record, Volume)
                 and cluster
-                and (found.copy or {}).get("Revision") != record.revision
+                and ((found.copy or {}).get("Revision"), found.trashed) != (record.revision, None)
             ):
                 says = f"The copy of the record of {record.name} beside its data is not current."
                 mend = self._copying(controller, record, cluster)
                 yield Finding("copy", record.name, says, mend)
 
-    def _accounted(self) -> tuple[set[str], dict[str, Volume | Snapshot]]:
+    def _accounted(self) -> tuple[set[str], dict[str, Volume | Snapshot | Trashed]]:
         """The Ids that operations and purges are about, and the records by Id."""
         busy = {str(operation.arguments.get("Id")) for operation in self._journal.list()}
         purges = self._store.list(keys.purge(self._context.node))
         busy |= {entry.key.rpartition("/")[2] for entry in purges}
-        known: dict[str, Volume | Snapshot] = {}
+        known: dict[str, Volume | Snapshot | Trashed] = {}
         for value in self._store.values(keys.SNAPSHOTS):
             known[value["Id"]] = Snapshot.from_json(value)
         for value in self._store.values(keys.VOLUMES):
             known[value["Id"]] = Volume.from_json(value)
+        for value in self._store.values(keys.TRASH):
+            known[value["Volume"]["Id"]] = Trashed.from_json(value)
         return busy, known
 
     def _copying(self, controller: Controller, volume: Volume, cluster: str) -> Callable[[], None]:
@@ -347,7 +387,8 @@ class Doctor:
             says = f"The {found.what} ({name}) belongs to another cluster and is left alone."
             yield Finding("backend", name, says)
         elif found.copy is not None:
-            says = f"The {found.what} carries the record of {name}, which the store does not have."
+            held = "the trash of the store" if found.trashed is not None else "the store"
+            says = f"The {found.what} carries the record of {name}, which {held} does not have."
             yield Finding("backend", name, says)
         elif not_empty and found.age > ORPHAN_AGE:
             says = f"The {found.what} belongs to no volume and was never finished."

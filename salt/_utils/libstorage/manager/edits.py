@@ -18,14 +18,14 @@ Why a crash between any two lines is harmless
     Before 2 nothing has happened, after it all has but the copy, which is behind by its Revision:
     the doctor rewrites it. Copies are put in any order by those who edit at the same time, so each
     puts again until it has put what the record still says; one put while the volume was removed is
-    dropped again.
+    dropped again, or says that the volume is in the trash.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from ..errors import BackendError, InvalidInput, LibstorageError, NoSuchVolume
-from ..records import JSON, Volume
+from ..records import JSON, Trashed, Volume
 from ..store.contract import Compare, Entry, KeyAbsent, KeyAtRevision, Put, Write
 from . import keys
 from .context import Context, Deadline
@@ -178,7 +178,7 @@ class Edits:
                 subject = self._beside(volume.name)
                 if subject is None or subject[1].id != volume.id:
                     if put is not None:
-                        controller.drop_copy(volume.id)
+                        self._copy_removed(volume)
                     return
                 if subject[1] == put or not self._data_here(subject[1]):
                     return
@@ -189,6 +189,20 @@ class Edits:
                     put = None
         except LibstorageError:
             return
+
+    def _copy_removed(self, volume: Volume) -> None:
+        """Take back a copy that was put while the volume went, for good or into the trash."""
+        controller = self._context.controller(volume)
+        operation = self._journal.find(volume.name)
+        going = operation[1].arguments if operation and operation[1].verb == REMOVAL else {}
+        # The entry second: a removal that ended in between has made it.
+        entry = self._store.get(keys.trash(volume.id), linearizable=True)
+        there = entry.value if entry else going.get("Trashed")
+        if there and there["Volume"]["Id"] == volume.id:
+            trashed = Trashed.from_json(there)
+            controller.put_copy(trashed.volume, self._context.cluster, trashed.state)
+        else:
+            controller.drop_copy(volume.id)
 
     def _data_here(self, volume: Volume) -> bool:
         """Are data of the volume on this node, or where every node reaches them?"""

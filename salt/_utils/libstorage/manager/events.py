@@ -46,6 +46,8 @@ TEXTS = {
     "qos_disable": "QoS disable",
     "qos_enable_all": "QoS enable global",
     "qos_disable_all": "QoS disable global",
+    "undelete": "Volume undelete",
+    "purge": "Volume purge",
 }
 """How an event's text begins, as operators know it."""
 

@@ -61,6 +61,13 @@ def profile(name: str) -> str:
     return f"{PROFILES}{name}"
 
 
+TRASH = "trash/"
+
+
+def trash(id: str) -> str:
+    return f"{TRASH}{id}"
+
+
 def request(id: str, verb: str, name: str, digest: str, nth: int) -> str:
     return f"requests/{id}/{verb}/{name}/{digest}/{nth}"
 

@@ -9,7 +9,7 @@ node remembers, else with one user (salt, ``recovered``).
 
 from ..errors import ConfigInvalid, InvalidInput, StoreUnavailable
 from ..host import mounts
-from ..records import ATTACHED, JSON, Attachment, Snapshot, User, Volume, now
+from ..records import ATTACHED, JSON, Attachment, Snapshot, Trashed, User, Volume, now
 from ..store.contract import KeyAbsent, Put, Write
 from . import keys
 from .context import Context
@@ -37,7 +37,8 @@ class Rebuild:
         """
         if self._context.schema() is not None:
             raise InvalidInput("The store is not empty: only a lost one is made anew")
-        cluster, copies = self._copies()
+        cluster, found = self._copies()
+        copies = [copy["record"] for copy in found if "trashed" not in copy]
         volumes = _newest(copies)
         clones: dict[str, list[str]] = {}
         for volume in sorted(volumes.values(), key=lambda volume: volume.created_at):
@@ -51,11 +52,12 @@ class Rebuild:
             told += self._attachment(volume)
         for name in self._profiles.restore(cluster):
             told.append(_told(name, f"The QoS profile {name} was made anew from its copy."))
+        told += [self._trashed(copy) for copy in found if "trashed" in copy]
         self._context.found(cluster)
         return told
 
     def _copies(self) -> tuple[str, list[JSON]]:
-        """The one cluster's id, and the records."""
+        """The one cluster's id, and its copies."""
         copies = [copy for c in self._context.controllers.all() for copy in c.copies()]
         clusters = sorted({str(copy["cluster"]) for copy in copies})
         if not clusters:
@@ -65,7 +67,7 @@ class Rebuild:
                 f"The data here are of several clusters ({', '.join(clusters)}): move away those "
                 f"of all but one"
             )
-        return clusters[0], [copy["record"] for copy in copies]
+        return clusters[0], copies
 
     def _volume(self, volume: Volume) -> JSON:
         controller = self._context.controller(volume)
@@ -76,6 +78,26 @@ class Rebuild:
             writes.append(Put(keys.data(volume.name, self._context.node), data))
         self._store.transact([KeyAbsent(keys.volume(volume.name))], writes)
         return _told(volume.name, f"The record of {volume.name} was made anew from its copy.")
+
+    def _trashed(self, copy: JSON) -> JSON:
+        """A removed volume is in the trash again, for as long as it was to be."""
+        volume = Volume.from_json(copy["record"])
+        controller = self._context.controller(volume)
+        data: JSON = {}
+        if controller.node_local(volume):
+            made = controller.exists(volume)
+            data = {"id": volume.id, "made": made, "boot_id": self._context.boot_id()}
+        trashed = Trashed(
+            volume=volume,
+            at=copy["trashed"]["At"],
+            until=copy["trashed"]["Until"],
+            by=copy["trashed"]["By"],
+            parent=copy["trashed"]["Parent"],
+            nodes={self._context.node: data} if data else {},
+        )
+        key = keys.trash(volume.id)
+        self._store.transact([KeyAbsent(key)], [Put(key, trashed.to_json())])
+        return _told(volume.name, f"{volume.name} is in the trash again, as its copy says.")
 
     def _snapshot(self, snapshot: Snapshot, clones: dict[str, list[str]]) -> JSON:
         name = snapshot.full_name

@@ -32,6 +32,7 @@ from .journal import Held, Journal, Rule, undo
 from .mounts import refuse_if_attached
 from .profiles import Profiles, need_limits
 from .snapshots import without_child
+from .trash import finish_removal, into_trash, removal
 from .verbs import Verbs
 
 BATCH = 45
@@ -180,12 +181,23 @@ class Volumes(Verbs):
 
     # -- rm -----------------------------------------------------------------------------------
 
-    def rm(self, name: str, *, force: bool, by: JSON, deadline: Deadline, test: bool) -> Volume:
+    def rm(
+        self,
+        name: str,
+        *,
+        force: bool,
+        by: JSON,
+        deadline: Deadline,
+        test: bool,
+        purge: bool = False,
+    ) -> Volume:
         """
-        Remove a volume and its data.
+        Remove a volume; its data are kept in the trash for as long as is configured.
 
         force
             Also where stopped containers refer to it; nothing else is overridden.
+        purge
+            Destroy the data now.
 
         Returns the record that was. Raises NoSuchVolume, VolumeInUse.
         """
@@ -203,7 +215,10 @@ class Volumes(Verbs):
             free = self._free(entry, volume, force)
             # What each node keeps for itself is purged by each, after the commit.
             step = "" if self._context.controller(volume).node_local(volume) else "destroy"
-            held = self._journal.begin(name, "rm", volume.to_json(), by, free, step)
+            arguments = volume.to_json()
+            if not purge and (trash := removal(self._context, volume, by)):
+                arguments, step = trash, "trash"
+            held = self._journal.begin(name, "rm", arguments, by, free, step)
             if held is not None:
                 self._remove(held)
                 return volume
@@ -260,6 +275,9 @@ class Volumes(Verbs):
             held.let_go()
 
     def _finish_rm(self, held: Held) -> None:
+        if (trashed := into_trash(held.record)) is not None:
+            finish_removal(self._context, self._events, held, trashed)
+            return
         volume = Volume.from_json(held.record.arguments)
         controller = self._context.controller(volume)
         if not controller.node_local(volume):
