@@ -2,7 +2,7 @@
 The long runs: the full counts that CI has no time for.
 
     make soak                     all of them
-    make soak ONLY=faults N=20    one, with its count
+    make soak ONLY=races N=20     one, with its count
 
 Each prints what it does, and on success writes its result (commit, seed, counts, duration) to
 docs/proof/, to be committed.
@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,12 +67,13 @@ def pytest(paths: str, **environment: object) -> dict[str, object]:
     return {"tests": int(re.search(r"(\d+) passed", last)[1])}  # type: ignore[index]
 
 
-def faults(count: int, seed: int) -> dict[str, object]:
+def faults(group: str, count: int, seed: int) -> dict[str, object]:
     report = ROOT / "build" / "faults.txt"
     report.parent.mkdir(exist_ok=True)
     report.unlink(missing_ok=True)
     told = pytest(
         "tests/functional/faults",
+        DSVOLUME_GROUP=group,
         DSVOLUME_ROUNDS=count,
         DSVOLUME_REPORT=report,
         # Mostly they wait for a stopped process to count as gone.
@@ -130,12 +132,16 @@ def fresh(count: int, seed: int) -> dict[str, object]:
 
 
 SOAKS = {
-    "faults": Soak(
-        "Every verb, killed, stopped or orphaned at every point, leaves nothing half done",
-        20,
-        "rounds",
-        faults,
-    ),
+    **{
+        f"faults-{group}": Soak(
+            f"Every verb on {group}, killed, stopped or orphaned at every point, leaves nothing "
+            f"half done",
+            20,
+            "rounds",
+            partial(faults, group),
+        )
+        for group in ("volumes", "snapshots", "limits", "trash")
+    },
     "model": Soak(
         "Random verbs, deaths and reboots agree with the model", 400, "sequences, twice", model
     ),

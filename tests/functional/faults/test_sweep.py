@@ -6,8 +6,9 @@ import os
 import pytest
 
 from lab import faults
-from lab.scenarios import SCENARIOS
+from lab.scenarios import scenarios_of
 
+SCENARIOS = scenarios_of(*os.environ.get("DSVOLUME_GROUP", "").split())
 WORKERS = int(os.environ.get("DSVOLUME_WORKERS", "8"))
 CASES = [(name, action) for name in SCENARIOS for action in faults.ACTIONS]
 

@@ -94,11 +94,10 @@ def test_what_was_removed_comes_back_whole(
     assert not [path for path in site.listing() if record["Id"] in path]
 
 
+@pytest.mark.parametrize("given", [kind for kind in TRASHED if kind != "secure"], indirect=True)
 def test_a_new_volume_of_the_name_and_the_old_one_never_meet(
     site: Site, manager: VolumeManager, given: Given
 ) -> None:
-    if given.policy == "secure":
-        pytest.skip("keeps nothing")
     first = manager.create("v", given)["Volume"]
     write_marker(manager, text="the first's\n")
     manager.rm("v")
