@@ -305,6 +305,10 @@ def test_what_the_doctor_finds_expired_may_still_come_back(
     assert finding.mend is not None
     finding.mend()
     assert_intact(manager)
+    manager.rm("v")
+    finding.mend()
+    assert manager.undelete("v")["Revision"] == 3
+    assert_intact(manager)
     assert_clean(site)
 
 

@@ -26,9 +26,10 @@ Why a crash between any two lines is harmless
     ===================  =======================================================
     create, usage        undo
     snapshot_create      thaw, undo
+    undelete             undo; the entry in the trash is free again
     clone                undo; with it the name goes from its parent's Children
     rm                   no step recorded: drop; otherwise finish
-    snapshot_rm          finish
+    snapshot_rm, purge   finish
     rollback, resize     finish
     ===================  =======================================================
 

@@ -40,7 +40,7 @@ Why a crash between any two lines is harmless
 """
 
 from collections.abc import Container, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from ..errors import (
@@ -280,10 +280,17 @@ class Trash(Verbs):
             raise NoSuchVolume(name)
         return purged[0]
 
-    def _purge(self, volume: Volume, by: JSON, deadline: Deadline) -> bool:
-        """Destroy one; False where somebody was faster, or has brought it back."""
+    def _purge(self, volume: Volume, by: JSON, deadline: Deadline, *, due: bool = False) -> bool:
+        """
+        Destroy one; False where somebody was faster, or has brought it back.
+
+        due
+            Only where its time is over: it may have been back, and removed anew.
+        """
         key = keys.trash(volume.id)
         while (kept := self._free(key, deadline, recover=True)) is not None:
+            if due and kept[1].until > now():
+                return False
             self._journal.settle(volume.name, deadline)
             held = self._journal.begin(
                 volume.name,
@@ -341,7 +348,7 @@ class Trash(Verbs):
 
     def expire(self, trashed: Trashed, deadline: Deadline) -> None:
         """Destroy a volume whose time is over."""
-        self._purge(trashed.volume, {"door": "doctor"}, deadline)
+        self._purge(trashed.volume, {"door": "doctor"}, deadline, due=True)
 
     def mend_copy(self, id: str) -> None:
         """Let the copy beside the data say again what the trash says; a volume elsewhere stays."""
@@ -362,17 +369,23 @@ class Trash(Verbs):
         try:
             yield
         except NoSpace as exc:
-            if policy:
-                voltype = self._context.controllers.of_policy(policy).name
-            else:
-                found = self._lookup.record(volume)
-                voltype = found[1].voltype if found else ""
-            held = [t.volume for t in self.here() if t.volume.voltype == voltype]
-            if size := sum(volume.mb_size for volume in held):
-                exc.add_note(f"the trash holds up to {size} MB, rm purge=True frees them")
-            elif held:
-                exc.add_note(f"the trash holds {len(held)} more, rm purge=True frees their room")
+            # The store may have no room either.
+            with suppress(LibstorageError):
+                if policy:
+                    voltype = self._context.controllers.of_policy(policy).name
+                else:
+                    found = self._lookup.record(volume)
+                    voltype = found[1].voltype if found else ""
+                self._tell_room(exc, voltype)
             raise
+
+    def _tell_room(self, exc: NoSpace, voltype: str) -> None:
+        held = [t.volume for t in self.here() if t.volume.voltype == voltype]
+        size = sum(volume.mb_size for volume in held)
+        if size:
+            exc.add_note(f"the trash holds up to {size} MB, rm purge=True frees them")
+        elif held:
+            exc.add_note(f"the trash holds volumes ({len(held)}), rm purge=True frees their room")
 
     # -- what the verbs share -----------------------------------------------------------------
 
