@@ -46,6 +46,7 @@ data (another policy or filesystem, another size) is refused, with the reason.
 from salt.exceptions import CommandExecutionError
 
 try:
+    from libstorage import declared
     from libstorage.errors import (
         LibstorageError,
         NoSuchProfile,
@@ -61,38 +62,6 @@ except ImportError as exc:
     MISSING = str(exc)
 
 __virtualname__ = "dsvolume"
-
-DECLARED = (
-    "Name",
-    "Policy",
-    "Voltype",
-    "Fstype",
-    "MBSize",
-    "Shared",
-    "AutoMigrate",
-    "Options",
-    "Labels",
-)
-"""The fields that a declaration decides; the others come with time and place."""
-
-QOS = ("QoSProfile", "QoSState")
-
-EDITED = {
-    "resize": ("MBSize",),
-    "label": ("Labels",),
-    "qos_apply": ("QoSProfile",),
-    "qos_enable": ("QoSState",),
-    "qos_disable": ("QoSState",),
-}
-"""The verbs that edit a volume -> the fields that each decides."""
-
-EDITS = ("MBSize", "Labels", *QOS)
-
-LIMITS = ("ReadIOPS", "ReadBW", "WriteIOPS", "WriteBW", "Weight")
-
-CLONED = (*DECLARED, "ParentSnapshot")
-
-PRESENCE = ("Mountpoint", "Containers")
 
 
 def __virtual__():
@@ -137,7 +106,7 @@ def present(
         "timeout": timeout,
     }
     more = {"labels": labels, "qos_profile": qos_profile, "qos": qos}
-    ret = _ret(name)
+    ret = declared.ret(name)
     try:
         grows = _is_smaller(name, size)
         plan = _plan_create(name, {**options, "size": None if grows else size}, {})
@@ -147,15 +116,15 @@ def present(
             edits = _edits(name, size if grows else None, labels, qos_profile, qos, timeout)
             return _edited(ret, edits, f"Volume {name} is present.")
         plan = _plan_create(name, options, more)
-        changes = _difference({}, plan["Volume"], _declared(more))
+        changes = declared.difference({}, plan["Volume"], _declared(more))
         if __opts__["test"]:
-            return _would(ret, changes, f"Volume {name} would be created.")
+            return declared.would(ret, changes, f"Volume {name} would be created.")
         __salt__["dsvolume.create"](name, **options, **more)
         made = __salt__["dsvolume.info"](name)[0]
-        changes = _difference({}, made, _declared(more))
-        return _done(ret, changes, f"Volume {name} was created.")
+        changes = declared.difference({}, made, _declared(more))
+        return declared.done(ret, changes, f"Volume {name} was created.")
     except ERRORS as exc:
-        return _failed(ret, exc)
+        return declared.failed(ret, exc)
 
 
 def _plan_create(name, options, more):
@@ -177,7 +146,7 @@ def _plan_create(name, options, more):
 def _declared(more):
     """The fields that a declaration decides, those of QoS where it is spoken of."""
     spoken = any(more[word] is not None for word in ("qos_profile", "qos"))
-    return (*DECLARED, *QOS) if spoken else DECLARED
+    return (*declared.DECLARED, *declared.QOS) if spoken else declared.DECLARED
 
 
 def _is_smaller(name, size):
@@ -208,24 +177,26 @@ def _edited(ret, edits, as_is):
     name = ret["name"]
     planned = [_planned(edit) for edit in edits]
     if not planned:
-        return _as_it_should_be(ret, as_is)
+        return declared.as_it_should_be(ret, as_is)
     was = __salt__["dsvolume.info"](name)[0]
     before = {**was, **_foreseen(name)}
     after = dict(before)
     for (function, _, _), record in zip(edits, planned, strict=True):
-        after |= {field: record[field] for field in EDITED[function]}
+        after |= {field: record[field] for field in declared.EDITED[function]}
     if labels := next((call[1] for function, call, _ in edits if function == "label"), None):
         after["Labels"] = merge_labels(before["Labels"], read_labels(labels))
-    changes = _difference(before, after, EDITS)
+    changes = declared.difference(before, after, declared.EDITS)
     if not changes:
-        return _as_it_should_be(ret, as_is)
-    done = _in_words(changes, after)
+        return declared.as_it_should_be(ret, as_is)
+    done = declared.in_words(changes, after)
     if __opts__["test"]:
-        return _would(ret, changes, f"Volume {name} would be {done}.")
+        return declared.would(ret, changes, f"Volume {name} would be {done}.")
     for function, arguments, options in edits:
         __salt__[f"dsvolume.{function}"](*arguments, **options)
     now = __salt__["dsvolume.info"](name)[0]
-    return _done(ret, _difference(was, now, EDITS), f"Volume {name} was {done}.")
+    return declared.done(
+        ret, declared.difference(was, now, declared.EDITS), f"Volume {name} was {done}."
+    )
 
 
 def _planned(edit):
@@ -241,19 +212,6 @@ def _planned(edit):
     if isinstance(answer, list):
         return answer[0]
     return answer.get("Volume", answer)
-
-
-def _in_words(changes, after):
-    """What edits make of a volume, for a comment."""
-    words = {"MBSize": "resized", "Labels": "labelled"}
-    said = [word for field, word in words.items() if field in changes]
-    if set(QOS) & set(changes):
-        profile = after["QoSProfile"] or "default"
-        limited = f"limited by {profile}"
-        said.append(limited if after["QoSState"] else f"given the QoS profile {profile}")
-        if "QoSState" in changes and not after["QoSState"]:
-            said[-1] = "limited no more"
-    return ", ".join(said[:-1]) + (" and " if said[1:] else "") + said[-1]
 
 
 def qos_applied(name, profile=None, enabled=True, timeout=None):
@@ -272,10 +230,10 @@ def qos_applied(name, profile=None, enabled=True, timeout=None):
     timeout
         Seconds to wait for a removal in progress.
     """
-    ret = _ret(name)
+    ret = declared.ret(name)
     try:
         if not isinstance(enabled, bool):
-            return _failed(ret, f"enabled must be true or false, not {str(enabled)[:60]!r}")
+            return declared.failed(ret, f"enabled must be true or false, not {str(enabled)[:60]!r}")
         edits = _edits(name, qos_profile=profile, qos=enabled, timeout=timeout)
         state = "enabled" if enabled else "disabled"
         return _edited(ret, edits, f"QoS is {state} for volume {name}.")
@@ -284,12 +242,14 @@ def qos_applied(name, profile=None, enabled=True, timeout=None):
         if isinstance(exc.__cause__, NoSuchVolume) and foreseen.get("Name"):
             before = {"QoSState": False, "QoSProfile": "", **foreseen}
             after = {"QoSState": enabled, "QoSProfile": profile or before["QoSProfile"]}
-            changes = _difference(before, after, QOS)
+            changes = declared.difference(before, after, declared.QOS)
             if not changes:
-                return _as_it_should_be(ret, f"Volume {name} would be created so.")
-            done = _in_words(changes, {**before, **after})
-            return _would(ret, changes, f"Volume {name} would be {done} once it is created.")
-        return _failed(ret, exc)
+                return declared.as_it_should_be(ret, f"Volume {name} would be created so.")
+            done = declared.in_words(changes, {**before, **after})
+            return declared.would(
+                ret, changes, f"Volume {name} would be {done} once it is created."
+            )
+        return declared.failed(ret, exc)
 
 
 def qos_profile_present(
@@ -318,24 +278,24 @@ def qos_profile_present(
         "write_bw": write_bw,
         "weight": weight,
     }
-    ret = _ret(name)
+    ret = declared.ret(name)
     try:
         was = _profile(name)
         verb, done = ("create", "created") if was is None else ("edit", "edited")
         if was is not None and not any(value is not None for value in limits.values()):
-            return _as_it_should_be(ret, f"QoS profile {name} is present.")
+            return declared.as_it_should_be(ret, f"QoS profile {name} is present.")
         call = {**limits, "timeout": timeout}
         plan = __salt__[f"dsvolume.qos_{verb}"](name, **call, test=True)
-        changes = _profile_difference(was, plan["Profile"])
+        changes = declared.profile_difference(was, plan["Profile"])
         if not changes:
-            return _as_it_should_be(ret, f"QoS profile {name} is present.")
+            return declared.as_it_should_be(ret, f"QoS profile {name} is present.")
         if __opts__["test"]:
-            return _would(ret, changes, f"QoS profile {name} would be {done}.")
+            return declared.would(ret, changes, f"QoS profile {name} would be {done}.")
         __salt__[f"dsvolume.qos_{verb}"](name, **call)
-        changes = _profile_difference(was, _profile(name))
-        return _done(ret, changes, f"QoS profile {name} was {done}.")
+        changes = declared.profile_difference(was, _profile(name))
+        return declared.done(ret, changes, f"QoS profile {name} was {done}.")
     except ERRORS as exc:
-        return _failed(ret, exc)
+        return declared.failed(ret, exc)
 
 
 def qos_profile_absent(name, timeout=None):
@@ -348,21 +308,23 @@ def qos_profile_absent(name, timeout=None):
     timeout
         Seconds to wait for others that change profiles.
     """
-    ret = _ret(name)
+    ret = declared.ret(name)
     try:
         was = _profile(name)
         if was is None:
-            return _as_it_should_be(ret, f"QoS profile {name} is absent.")
-        changes = _profile_difference(was, None)
+            return declared.as_it_should_be(ret, f"QoS profile {name} is absent.")
+        changes = declared.profile_difference(was, None)
         if __opts__["test"]:
             __salt__["dsvolume.qos_rm"](name, timeout=timeout, test=True)
-            return _would(ret, changes, f"QoS profile {name} would be removed.")
+            return declared.would(ret, changes, f"QoS profile {name} would be removed.")
         __salt__["dsvolume.qos_rm"](name, timeout=timeout)
         if _profile(name) is not None:
-            return _failed(ret, f"QoS profile {name} was removed, and made anew by somebody else")
-        return _done(ret, changes, f"QoS profile {name} was removed.")
+            return declared.failed(
+                ret, f"QoS profile {name} was removed, and made anew by somebody else"
+            )
+        return declared.done(ret, changes, f"QoS profile {name} was removed.")
     except ERRORS as exc:
-        return _failed(ret, exc)
+        return declared.failed(ret, exc)
 
 
 def _profile(name):
@@ -373,12 +335,6 @@ def _profile(name):
         if isinstance(exc.__cause__, NoSuchProfile):
             return None
         raise
-
-
-def _profile_difference(old, new):
-    """As ``_difference``; the name stands as ``Profile``, beside which a volume's is ``Name``."""
-    old, new = ({**p, "Profile": p["Name"]} if p else {} for p in (old, new))
-    return _difference(old, new, ("Profile", *LIMITS))
 
 
 def absent(name, force=False, purge=False, timeout=None):
@@ -398,7 +354,9 @@ def absent(name, force=False, purge=False, timeout=None):
         Seconds to wait for another's work on it.
     """
     if not isinstance(purge, bool):
-        return _failed(_ret(name), f"purge must be true or false, not {str(purge)[:60]!r}")
+        return declared.failed(
+            declared.ret(name), f"purge must be true or false, not {str(purge)[:60]!r}"
+        )
     if not purge:
         return _removed(name, timeout, force=force)
     in_trash = [row["Id"] for row in __salt__["dsvolume.trash_ls"](name)]
@@ -417,7 +375,7 @@ def _purged(ret, in_trash, timeout):
     except CommandExecutionError as exc:
         # With a removal that somebody died of, all have gone at once.
         if not isinstance(exc.__cause__, NoSuchVolume):
-            return _failed(ret, exc)
+            return declared.failed(ret, exc)
     return _emptied(ret, in_trash)
 
 
@@ -441,7 +399,7 @@ def _removed(name, timeout, *, in_trash=(), **how):
     in_trash
         The Ids of removed volumes that go where there is no such volume.
     """
-    ret = _ret(name)
+    ret = declared.ret(name)
     test = __opts__["test"]
     try:
         # A real run also finishes a removal, or undoes a creation, that somebody died of.
@@ -450,24 +408,28 @@ def _removed(name, timeout, *, in_trash=(), **how):
             return _emptied(ret, in_trash)
         if test:
             foreseen = _foreseen(name)
-            changes = _difference({**was, **foreseen}, {}, DECLARED)
+            changes = declared.difference({**was, **foreseen}, {}, declared.DECLARED)
             if not changes:
-                return _as_it_should_be(ret, f"Volume {name} is absent.")
+                return declared.as_it_should_be(ret, f"Volume {name} is absent.")
             if foreseen.get("Protected"):
-                return _failed(ret, f"Volume is protected: {name}; unprotect it first")
-            return _would(ret, changes, f"Volume {name} would be removed.")
-        changes = _difference(was, {}, DECLARED)
+                return declared.failed(ret, f"Volume is protected: {name}; unprotect it first")
+            return declared.would(ret, changes, f"Volume {name} would be removed.")
+        changes = declared.difference(was, {}, declared.DECLARED)
         if __salt__["dsvolume.ls"](filter=[f"name={name}"]):
-            return _failed(ret, f"Volume {name} was removed, and made anew by somebody else")
-        return _done(ret, changes, f"Volume {name} was removed.")
+            return declared.failed(
+                ret, f"Volume {name} was removed, and made anew by somebody else"
+            )
+        return declared.done(ret, changes, f"Volume {name} was removed.")
     except CommandExecutionError as exc:
         if isinstance(exc.__cause__, NoSuchVolume):
-            return _as_it_should_be(ret, f"Volume {name} is absent.")
+            return declared.as_it_should_be(ret, f"Volume {name} is absent.")
         if isinstance(exc.__cause__, VolumeInUse) and (freed := _freed(name)):
             was = __salt__["dsvolume.info"](name)[0]
             comment = f"Volume {name} would be removed once it is {freed}."
-            return _would(ret, _difference({**was, **_foreseen(name)}, {}, DECLARED), comment)
-        return _failed(ret, exc)
+            return declared.would(
+                ret, declared.difference({**was, **_foreseen(name)}, {}, declared.DECLARED), comment
+            )
+        return declared.failed(ret, exc)
 
 
 def protected(name, protected=True, timeout=None):
@@ -483,33 +445,37 @@ def protected(name, protected=True, timeout=None):
     timeout
         Seconds to wait for a removal in progress.
     """
-    ret = _ret(name)
+    ret = declared.ret(name)
     if not isinstance(protected, bool):
-        return _failed(ret, f"protected must be true or false, not {str(protected)[:60]!r}")
+        return declared.failed(ret, f"protected must be true or false, not {str(protected)[:60]!r}")
     verb = "protect" if protected else "unprotect"
     foreseen = _foreseen(name)
     try:
         plan = __salt__[f"dsvolume.{verb}"](name, timeout=timeout, test=True)
         was = __salt__["dsvolume.info"](name)[0]
         if "Name" in foreseen and foreseen["Name"] is None:
-            return _failed(ret, f"No such volume: {name}")
-        changes = _difference({**was, **foreseen}, plan, ("Protected",))
+            return declared.failed(ret, f"No such volume: {name}")
+        changes = declared.difference({**was, **foreseen}, plan, ("Protected",))
         if not changes:
-            return _as_it_should_be(ret, f"Volume {name} is {verb}ed.")
+            return declared.as_it_should_be(ret, f"Volume {name} is {verb}ed.")
         if __opts__["test"]:
-            return _would(ret, changes, f"Volume {name} would be {verb}ed.")
+            return declared.would(ret, changes, f"Volume {name} would be {verb}ed.")
         __salt__[f"dsvolume.{verb}"](name, timeout=timeout)
         now = __salt__["dsvolume.info"](name)[0]
-        return _done(ret, _difference(was, now, ("Protected",)), f"Volume {name} was {verb}ed.")
+        return declared.done(
+            ret, declared.difference(was, now, ("Protected",)), f"Volume {name} was {verb}ed."
+        )
     except CommandExecutionError as exc:
         if isinstance(exc.__cause__, NoSuchVolume) and foreseen.get("Name"):
-            changes = _difference(
+            changes = declared.difference(
                 {"Protected": False, **foreseen}, {"Protected": protected}, ("Protected",)
             )
             if not changes:
-                return _as_it_should_be(ret, f"Volume {name} is {verb}ed.")
-            return _would(ret, changes, f"Volume {name} would be {verb}ed once it is created.")
-        return _failed(ret, exc)
+                return declared.as_it_should_be(ret, f"Volume {name} is {verb}ed.")
+            return declared.would(
+                ret, changes, f"Volume {name} would be {verb}ed once it is created."
+            )
+        return declared.failed(ret, exc)
 
 
 def mounted(name, id="salt", timeout=None):
@@ -525,27 +491,31 @@ def mounted(name, id="salt", timeout=None):
     timeout
         Seconds to wait for another's work on it.
     """
-    ret = _ret(name)
+    ret = declared.ret(name)
     user = {"id": id, "timeout": timeout}
     try:
         plan = __salt__["dsvolume.mount"](name, **user, test=True)
         if not plan["Changed"]:
-            return _as_it_should_be(ret, f"Volume {name} is mounted at {plan['Mountpoint']}.")
+            return declared.as_it_should_be(
+                ret, f"Volume {name} is mounted at {plan['Mountpoint']}."
+            )
         before = _presence(name)
         if __opts__["test"]:
-            changes = _on_top(_foreseen(name), before, plan)
-            return _would(ret, changes, f"Volume {name} would be mounted.")
+            changes = declared.on_top(_foreseen(name), before, plan)
+            return declared.would(ret, changes, f"Volume {name} would be mounted.")
         __salt__["dsvolume.mount"](name, **user)
-        changes = _difference(before, _presence(name), PRESENCE)
-        return _done(ret, changes, f"Volume {name} was mounted at {plan['Mountpoint']}.")
+        changes = declared.difference(before, _presence(name), declared.PRESENCE)
+        return declared.done(ret, changes, f"Volume {name} was mounted at {plan['Mountpoint']}.")
     except CommandExecutionError as exc:
         foreseen = _foreseen(name)
         if isinstance(exc.__cause__, NoSuchVolume) and foreseen.get("Name"):
             point = f"{__salt__['dsvolume.version']()['mount_root']}/{name}"
             plan = {"Mountpoint": point, "Containers": [f"salt:{id}@{__opts__['id']}"]}
-            changes = _on_top(foreseen, {"Mountpoint": "", "Containers": []}, plan)
-            return _would(ret, changes, f"Volume {name} would be mounted once it is created.")
-        return _failed(ret, exc)
+            changes = declared.on_top(foreseen, {"Mountpoint": "", "Containers": []}, plan)
+            return declared.would(
+                ret, changes, f"Volume {name} would be mounted once it is created."
+            )
+        return declared.failed(ret, exc)
 
 
 def unmounted(name, id="salt", timeout=None):
@@ -561,23 +531,23 @@ def unmounted(name, id="salt", timeout=None):
     timeout
         Seconds to wait for another's work on it.
     """
-    ret = _ret(name)
+    ret = declared.ret(name)
     user = {"id": id, "timeout": timeout}
     try:
         plan = __salt__["dsvolume.unmount"](name, **user, test=True)
         if not plan["Changed"]:
-            return _as_it_should_be(ret, f"Volume {name} is not mounted for salt:{id}.")
+            return declared.as_it_should_be(ret, f"Volume {name} is not mounted for salt:{id}.")
         before = _presence(name)
         if __opts__["test"]:
-            changes = _on_top(_foreseen(name), before, plan)
-            return _would(ret, changes, f"Volume {name} would be unmounted for salt:{id}.")
+            changes = declared.on_top(_foreseen(name), before, plan)
+            return declared.would(ret, changes, f"Volume {name} would be unmounted for salt:{id}.")
         __salt__["dsvolume.unmount"](name, **user)
-        changes = _difference(before, _presence(name), PRESENCE)
-        return _done(ret, changes, f"Volume {name} was unmounted for salt:{id}.")
+        changes = declared.difference(before, _presence(name), declared.PRESENCE)
+        return declared.done(ret, changes, f"Volume {name} was unmounted for salt:{id}.")
     except CommandExecutionError as exc:
         if isinstance(exc.__cause__, NoSuchVolume):
-            return _as_it_should_be(ret, f"Volume {name} does not exist.")
-        return _failed(ret, exc)
+            return declared.as_it_should_be(ret, f"Volume {name} does not exist.")
+        return declared.failed(ret, exc)
 
 
 def snapshot_present(name, timeout=None):
@@ -591,21 +561,21 @@ def snapshot_present(name, timeout=None):
     timeout
         Seconds to wait for another's work on the volume.
     """
-    ret = _ret(name)
+    ret = declared.ret(name)
     try:
         if _kept(name):
-            return _as_it_should_be(ret, f"Snapshot {name} is present.")
+            return declared.as_it_should_be(ret, f"Snapshot {name} is present.")
         if __opts__["test"]:
             if not _foreseen(_volume_of(name)).get("Name"):
                 __salt__["dsvolume.snapshot_create"](name, timeout=timeout, test=True)
             changes = {"Name": {"old": None, "new": name}}
-            return _would(ret, changes, f"Snapshot {name} would be created.")
+            return declared.would(ret, changes, f"Snapshot {name} would be created.")
         __salt__["dsvolume.snapshot_create"](name, timeout=timeout)
         made = _kept(name)
         changes = {"Name": {"old": None, "new": f"{made['Volume']}@{made['Name']}"}}
-        return _done(ret, changes, f"Snapshot {name} was created.")
+        return declared.done(ret, changes, f"Snapshot {name} was created.")
     except ERRORS as exc:
-        return _failed(ret, exc)
+        return declared.failed(ret, exc)
 
 
 def snapshot_absent(name, timeout=None):
@@ -618,20 +588,22 @@ def snapshot_absent(name, timeout=None):
     timeout
         Seconds to wait for another's work on the volume.
     """
-    ret = _ret(name)
+    ret = declared.ret(name)
     try:
         if not _kept(name):
-            return _as_it_should_be(ret, f"Snapshot {name} is absent.")
+            return declared.as_it_should_be(ret, f"Snapshot {name} is absent.")
         changes = {"Name": {"old": name, "new": None}}
         if __opts__["test"]:
             __salt__["dsvolume.snapshot_rm"](name, timeout=timeout, test=True)
-            return _would(ret, changes, f"Snapshot {name} would be removed.")
+            return declared.would(ret, changes, f"Snapshot {name} would be removed.")
         __salt__["dsvolume.snapshot_rm"](name, timeout=timeout)
         if _kept(name):
-            return _failed(ret, f"Snapshot {name} was removed, and made anew by somebody else")
-        return _done(ret, changes, f"Snapshot {name} was removed.")
+            return declared.failed(
+                ret, f"Snapshot {name} was removed, and made anew by somebody else"
+            )
+        return declared.done(ret, changes, f"Snapshot {name} was removed.")
     except ERRORS as exc:
-        return _failed(ret, exc)
+        return declared.failed(ret, exc)
 
 
 def cloned(name, snapshot, opt=None, timeout=None):
@@ -650,25 +622,29 @@ def cloned(name, snapshot, opt=None, timeout=None):
     timeout
         Seconds to wait for another's work on it.
     """
-    ret = _ret(name)
+    ret = declared.ret(name)
     call = {"opt": opt, "timeout": timeout}
     try:
         plan = __salt__["dsvolume.snapshot_clone"](snapshot, name, **call, test=True)
         if not plan["Created"]:
-            return _as_it_should_be(ret, f"Volume {name} is a clone of {snapshot}.")
-        changes = _difference({}, plan["Volume"], CLONED)
+            return declared.as_it_should_be(ret, f"Volume {name} is a clone of {snapshot}.")
+        changes = declared.difference({}, plan["Volume"], declared.CLONED)
         if __opts__["test"]:
-            return _would(ret, changes, f"Volume {name} would be cloned from {snapshot}.")
+            return declared.would(ret, changes, f"Volume {name} would be cloned from {snapshot}.")
         __salt__["dsvolume.snapshot_clone"](snapshot, name, **call)
         made = __salt__["dsvolume.info"](name)[0]
-        return _done(
-            ret, _difference({}, made, CLONED), f"Volume {name} was cloned from {snapshot}."
+        return declared.done(
+            ret,
+            declared.difference({}, made, declared.CLONED),
+            f"Volume {name} was cloned from {snapshot}.",
         )
     except CommandExecutionError as exc:
         if isinstance(exc.__cause__, NoSuchSnapshot | NoSuchVolume) and _foreseen(snapshot):
             comment = f"Volume {name} would be cloned from {snapshot} once that is there."
-            return _would(ret, _difference({}, _child(name, snapshot, opt), CLONED), comment)
-        return _failed(ret, exc)
+            return declared.would(
+                ret, declared.difference({}, _child(name, snapshot, opt), declared.CLONED), comment
+            )
+        return declared.failed(ret, exc)
 
 
 def _child(name, snapshot, opt):
@@ -718,55 +694,9 @@ def _foreseen(name):
     return fields
 
 
-def _on_top(foreseen, before, plan):
-    """The changes that a plan makes to the presence once what is foreseen has happened."""
-    if "Containers" not in foreseen:
-        return _difference(before, plan, PRESENCE)
-    were = list(foreseen["Containers"])
-    stay = [u for u in were if u in plan["Containers"] or u not in before["Containers"]]
-    come = [u for u in plan["Containers"] if u not in [*before["Containers"], *were]]
-    point = foreseen.get("Mountpoint", before["Mountpoint"])
-    after = (plan["Mountpoint"] or point) if stay or come else ""
-    return _difference(
-        {"Mountpoint": point, "Containers": were},
-        {"Mountpoint": after, "Containers": [*stay, *come]},
-        PRESENCE,
-    )
-
-
 def _presence(name):
     """Where the volume is on this node, and for whom."""
     record = __salt__["dsvolume.info"](name)[0]
     here = f"@{__opts__['id']}"
     users = [user for user in record["Containers"] or [] if user.endswith(here)]
     return {"Mountpoint": record["Mountpoint"], "Containers": users}
-
-
-def _difference(old, new, fields):
-    """``{field: {"old", "new"}}`` of the fields that differ."""
-    return {
-        field: {"old": old.get(field), "new": new.get(field)}
-        for field in fields
-        if old.get(field) != new.get(field)
-    }
-
-
-def _ret(name):
-    return {"name": name, "result": None, "changes": {}, "comment": ""}
-
-
-def _as_it_should_be(ret, comment):
-    return {**ret, "result": True, "comment": comment}
-
-
-def _would(ret, changes, comment):
-    return {**ret, "changes": changes, "comment": comment}
-
-
-def _done(ret, changes, comment):
-    return {**ret, "result": True, "changes": changes, "comment": comment}
-
-
-def _failed(ret, why):
-    text = str(why)
-    return {**ret, "result": False, "comment": text if text.endswith(".") else f"{text}."}

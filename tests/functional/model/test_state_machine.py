@@ -26,12 +26,13 @@ from hypothesis.stateful import (
 
 from lab.faults import Trap, fork_victim
 from lab.scenarios import FAST, GROWN, KINDS
-from lab.site import NODE, Site, assert_clean
+from lab.site import KEEPS_TRASH, NODE, Site, assert_clean
 from libstorage.errors import (
     InvalidInput,
     LibstorageError,
     NoSuchSnapshot,
     NoSuchVolume,
+    NotInTrash,
     Unsupported,
     VolumeExists,
     VolumeInUse,
@@ -43,7 +44,7 @@ SNAPSHOTS = st.sampled_from(["s", "t"])
 USERS = st.sampled_from(["u1", "u2", "u3"])
 KIND = st.sampled_from([kind for kind in KINDS if kind not in ("ext2", "ext3")])
 DEADLY = (
-    *("create", "rm", "mount", "unmount", "usage", "snapshot_create", "snapshot_rm"),
+    *("create", "rm", "mount", "unmount", "usage", "undelete", "snapshot_create", "snapshot_rm"),
     *("rollback", "resize", "protect", "qos_enable"),
 )
 """The verbs that processes die in."""
@@ -65,6 +66,7 @@ class Model:
     snapshots: dict[str, tuple[str, int | None]] = field(default_factory=dict)
     children: dict[str, set[str]] = field(default_factory=dict)
     parent: tuple[str, str] | None = None
+    parent_id: str | None = None
 
     def __post_init__(self):
         self.size = self.size or KINDS[self.kind].get("mb_size")
@@ -84,10 +86,11 @@ class Verbs(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         self._folder = tempfile.TemporaryDirectory(prefix="dsvolume-model-")
-        self.site = Site(Path(self._folder.name, "site"), lease=0.5)
+        self.site = Site(Path(self._folder.name, "site"), lease=0.5, trash=KEEPS_TRASH)
         self.site.__enter__()
         self.manager = self.site.manager()
         self.model: dict[str, Model] = {}
+        self.trash: list[tuple[str, Model]] = []
         self.switched_on = True
         self.rates = {"default": 400_000_000, "p": 300_000_000}
         for profile, rate in self.rates.items():
@@ -105,8 +108,11 @@ class Verbs(RuleBasedStateMachine):
             for snapshot in list(self.model[name].snapshots):
                 self.manager.snapshot_rm(f"{name}@{snapshot}")
             self.manager.unprotect(name)
-            self.manager.rm(name)
+            self.manager.rm(name, purge=True)
             self._forget(name)
+        for name in {name for name, _ in self.trash}:
+            self.manager.rm(name, purge=True)
+        assert self.manager.trash_ls() == []
         self.manager.doctor(fix=True)
         assert_clean(self.site)
         assert self.manager.ls() == []
@@ -133,24 +139,61 @@ class Verbs(RuleBasedStateMachine):
             assert existing is None or existing.kind == kind or _says_less(kind, existing.kind)
             self.model.setdefault(name, Model(kind))
 
-    @rule(name=NAMES)
-    def rm(self, name):
+    @rule(name=NAMES, purge=st.booleans())
+    def rm(self, name, purge):
         volume = self.model.get(name)
+        in_trash = any(name == other for other, _ in self.trash)
         try:
-            self.manager.rm(name)
+            self.manager.rm(name, purge=purge)
         except NoSuchVolume:
-            assert volume is None
+            assert volume is None and not (purge and in_trash)
         except VolumeInUse:
             assert volume.users or volume.snapshots or volume.protected
         else:
+            if volume is None:
+                assert purge and in_trash
+                self.trash = [(other, kept) for other, kept in self.trash if other != name]
+                return
             assert not volume.users and not volume.snapshots and not volume.protected
             self._forget(name)
+            if not purge:
+                self.trash.append((name, volume))
 
     def _forget(self, name):
         volume = self.model.pop(name)
         if volume.parent:
             parent, snapshot = volume.parent
             self.model[parent].children[snapshot].discard(name)
+        if volume.kind == "secure":
+            volume.text = ""
+
+    @rule(name=NAMES, new=NAMES)
+    def undelete(self, name, new):
+        there = [kept for other, kept in self.trash if other == name]
+        try:
+            self.manager.undelete(name, new=new)
+        except NotInTrash:
+            assert not there
+        except VolumeExists:
+            assert new in self.model
+        else:
+            assert there and new not in self.model
+            self._bring_back(name, new, there[-1])
+
+    def _bring_back(self, name, new, volume):
+        self.trash.remove((name, volume))
+        self.model[new] = volume
+        if volume.parent:
+            parent, snapshot = volume.parent
+            # Not another snapshot of that name, nor one of another volume.
+            if self._snapshot_id(parent, snapshot) == volume.parent_id:
+                self.model[parent].children[snapshot].add(new)
+            else:
+                volume.parent = None
+
+    def _snapshot_id(self, name, snapshot):
+        found = self.manager.snapshot_ls(name) if name in self.model else []
+        return next((s["Id"] for s in found if s["Name"] == snapshot), None)
 
     @rule(name=NAMES, snapshot=SNAPSHOTS)
     def snapshot_create(self, name, snapshot):
@@ -209,6 +252,7 @@ class Verbs(RuleBasedStateMachine):
                 text, size = source.snapshots[snapshot]
                 parent = (name, snapshot)
                 self.model[new] = Model(source.kind, text=text, size=size, parent=parent)
+                self.model[new].parent_id = self._snapshot_id(name, snapshot)
                 source.children[snapshot].add(new)
 
     @rule(name=NAMES)
@@ -343,6 +387,9 @@ class Verbs(RuleBasedStateMachine):
             volume.users = set()
             if volume.kind == "ram":
                 volume.text = ""
+        for _, volume in self.trash:
+            if volume.kind == "ram":
+                volume.text = ""
 
     @rule(
         name=NAMES,
@@ -361,6 +408,7 @@ class Verbs(RuleBasedStateMachine):
             "mount": lambda m: m.mount(name, id=user),
             "unmount": lambda m: m.unmount(name, id=user),
             "usage": lambda m: m.usage(name),
+            "undelete": lambda m: m.undelete(name),
             "snapshot_create": lambda m: m.snapshot_create(f"{name}@s"),
             "snapshot_rm": lambda m: m.snapshot_rm(f"{name}@s"),
             "rollback": lambda m: m.rollback(f"{name}@s"),
@@ -399,6 +447,11 @@ class Verbs(RuleBasedStateMachine):
             if name not in there:
                 assert not volume.protected
                 self._forget(name)
+                self.trash.append((name, volume))
+        elif verb == "undelete" and volume is None:
+            there_was = [kept for other, kept in self.trash if other == name]
+            if name in there:
+                self._bring_back(name, name, there_was[-1])
         elif verb in ("snapshot_create", "snapshot_rm") and volume:
             self._accept_snapshot(name, volume)
         elif verb == "rollback" and volume and not volume.users and "s" in volume.snapshots:
@@ -445,6 +498,10 @@ class Verbs(RuleBasedStateMachine):
             assert bool(records[name]["Mountpoint"]) == bool(volume.users)
             assert records[name]["MBSize"] == (volume.size or 0)
             assert records[name]["Protected"] == volume.protected
+
+    @invariant()
+    def the_trash_is_as_modelled(self):
+        assert [row["Name"] for row in self.manager.trash_ls()] == [name for name, _ in self.trash]
 
     @invariant()
     def limits_are_as_modelled(self):
