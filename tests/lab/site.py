@@ -82,6 +82,8 @@ class Site:
             "mount_namespace": "own",
             "lease": LEASE,
             "timeout": 20,
+            # A full disk or memory of the test host changes nothing.
+            "capacity": {"near_full": 100},
             **own,
             **self._settings,
             **over,

@@ -32,6 +32,7 @@ DEFAULTS: dict[str, Any] = {
     "lease": 15,
     "timeout": 50,
     "events": {"retention": 7},
+    "capacity": {"near_full": 85},
 }
 
 
@@ -62,6 +63,8 @@ class Config:
         Seconds that a call waits for another's operation, unless it says otherwise.
     retention
         Days that events are kept.
+    near_full
+        Percent of a controller's storage in use at which it counts as near full; 100: never.
     """
 
     root: Path
@@ -75,6 +78,7 @@ class Config:
     lease: float
     timeout: float
     retention: float
+    near_full: float
     node: str = field(default="")
 
 
@@ -119,7 +123,7 @@ def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
             known = ", ".join(sorted(DEFAULTS))
             raise ConfigInvalid(f"dsvolume:{key} is no setting; there are: {known}")
         # Policies are stated whole: an operator who lists two serves two.
-        merges = key in {"events", "store"} and isinstance(given, Mapping)
+        merges = key in {"capacity", "events", "store"} and isinstance(given, Mapping)
         # What an earlier source said of it may be no mapping; then this one replaces it.
         below = merged[key] if isinstance(merged[key], Mapping) else {}
         merged[key] = {**below, **given} if merges else given
@@ -134,6 +138,9 @@ def _checked(node: str, merged: dict[str, Any]) -> Config:
     events = _mapping("events", merged["events"])
     if unknown := set(events) - set(DEFAULTS["events"]):
         raise ConfigInvalid(f"dsvolume:events:{unknown.pop()} is no setting; there is retention")
+    capacity = _mapping("capacity", merged["capacity"])
+    if unknown := set(capacity) - set(DEFAULTS["capacity"]):
+        raise ConfigInvalid(f"dsvolume:capacity:{unknown.pop()} is no setting; there is near_full")
     return Config(
         root=root,
         run_dir=_directory("run_dir", run_dir),
@@ -149,6 +156,7 @@ def _checked(node: str, merged: dict[str, Any]) -> Config:
         lease=_number("lease", merged["lease"], 0.2, DAY),
         timeout=_number("timeout", merged["timeout"], 0, DAY),
         retention=_number("events:retention", events.get("retention"), 0, 100 * 365),
+        near_full=_number("capacity:near_full", capacity.get("near_full"), 1, 100),
         node=node,
     )
 

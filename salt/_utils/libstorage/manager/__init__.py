@@ -14,6 +14,7 @@ from ..errors import InvalidInput
 from ..records import JSON, User, Volume, check_name, now, split_snapshot
 from ..store import open_store
 from .attachments import Attachments
+from .capacity import Capacity
 from .context import SCHEMA, Context, Deadline
 from .doctor import Doctor
 from .edits import Edits
@@ -80,6 +81,7 @@ class VolumeManager:
         self._rebuild = Rebuild(context)
         self._views = Views(context, self._journal, lookup)
         self._requests = Requests(context, owners)
+        self._capacity = Capacity(context, self._events)
         self._doctor = Doctor(
             context,
             owners,
@@ -89,6 +91,7 @@ class VolumeManager:
             self._volumes,
             self._events,
             self._requests,
+            self._capacity,
         )
 
     # -- volumes ------------------------------------------------------------------------------
@@ -115,6 +118,8 @@ class VolumeManager:
         def act() -> JSON:
             with self._events.refusals(name, "create", by, test=test):
                 outcome = self._volumes.create(name, given, by=by, deadline=deadline, test=test)
+            if outcome.created and not test:
+                self._capacity.after(outcome.volume.voltype, by)
             return {
                 "Volume": outcome.volume.to_json(),
                 "Created": outcome.created,
@@ -221,6 +226,8 @@ class VolumeManager:
                 volume, changed = self._growth.resize(
                     name, wanted, by=by, deadline=deadline, test=test
                 )
+            if changed and not test:
+                self._capacity.after(volume.voltype, by)
             return {"Volume": volume.to_json(), "Changed": changed}
 
         job = None if test else request
@@ -245,7 +252,10 @@ class VolumeManager:
         """
 
         def act(volume: str, name: str, shared: Shared) -> JSON:
-            return self._snapshots.create(volume, name, **shared).to_json()
+            kept = self._snapshots.create(volume, name, **shared)
+            if not test:
+                self._capacity.after_on(volume, shared["by"])
+            return kept.to_json()
 
         return self._on_snapshot("snapshot_create", snapshot, act, by, timeout, test, request)
 
@@ -318,6 +328,8 @@ class VolumeManager:
                 made, created = self._snapshots.clone(
                     volume, name, new, options, by=by, deadline=deadline, test=test
                 )
+            if created and not test:
+                self._capacity.after(made.voltype, by)
             return {"Volume": made.to_json(), "Created": created}
 
         arguments = {"snapshot": snapshot, "options": dict(options or {})}

@@ -24,6 +24,7 @@ from ..host.commands import Work
 from ..records import JSON, Attachment, Operation, Snapshot, Volume
 from . import keys
 from .attachments import ATTACHED, Attachments
+from .capacity import Capacity
 from .context import Context, Deadline
 from .events import Events
 from .journal import Journal
@@ -64,6 +65,7 @@ class Doctor:
         volumes: Volumes,
         events: Events,
         requests: Requests,
+        capacity: Capacity,
     ) -> None:
         self._context = context
         self._store = context.store
@@ -74,6 +76,7 @@ class Doctor:
         self._volumes = volumes
         self._events = events
         self._requests = requests
+        self._capacity = capacity
 
     def examine(self, *, fix: bool, deadline: Deadline) -> list[JSON]:
         """
@@ -89,6 +92,7 @@ class Doctor:
             self._purges,
             self._records,
             self._backend,
+            self._room,
             self._housekeeping,
         )
         report = []
@@ -344,6 +348,11 @@ class Doctor:
         elif not_empty and found.age > ORPHAN_AGE:
             says = f"The {found.what} belongs to no volume and was never finished."
             yield Finding("backend", found.id, says, remove)
+
+    def _room(self, deadline: Deadline) -> Iterator[Finding]:
+        """Storage that is near full; when it becomes so, the event is written by this look too."""
+        for name, says in self._capacity.near_full({"door": "doctor"}):
+            yield Finding("capacity", name, says)
 
     def _housekeeping(self, deadline: Deadline) -> Iterator[Finding]:
         """What an agent would do as time passes; said only where something is to do."""

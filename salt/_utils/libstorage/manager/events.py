@@ -36,6 +36,8 @@ TEXTS = {
     "label": "Volume label",
     "protect": "Volume protect",
     "unprotect": "Volume unprotect",
+    "near_full": "Storage near full: {Percent} % of {MBSize} MB used on {node}",
+    "room_again": "Storage has room again: {Percent} % of {MBSize} MB used on {node}",
 }
 """How an event's text begins, as operators know it."""
 
@@ -50,6 +52,12 @@ REFUSALS = (
 """Errors that answer a valid request; invalid input leaves no event."""
 
 FILTERS = ("volume", "verb", "node", "success")
+BY_ITSELF = frozenset({"empty", "near_full", "room_again"})
+"""What happened without anybody's doing; neither a success nor a failure."""
+
+STORAGE = frozenset({"near_full", "room_again"})
+"""What is about a controller's storage; its name stands where a volume's does."""
+
 _RELATIVE = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -86,7 +94,7 @@ class Events:
             raise
 
     def _put(self, volume: str, verb: str, by: JSON, reason: str, data: JSON) -> Put:
-        what = TEXTS[verb].format_map({**data, "volume": volume})
+        what = TEXTS[verb].format_map({**data, "volume": volume, "node": self._context.node})
         container = data.get("container")
         if container and verb == "unmount":
             what = f"{what} container {container}"
@@ -95,7 +103,7 @@ class Events:
             time=now(),
             node=self._context.node,
             volume=volume,
-            subject="snapshot" if verb.startswith("snapshot_") else "volume",
+            subject=_subject(verb),
             verb=verb,
             success=not reason,
             text=_sentence(what, verb, reason),
@@ -139,9 +147,15 @@ class Events:
         return keys.EVENTS + before.isoformat(timespec="microseconds")
 
 
+def _subject(verb: str) -> str:
+    if verb in STORAGE:
+        return "storage"
+    return "snapshot" if verb.startswith("snapshot_") else "volume"
+
+
 def _sentence(what: str, verb: str, reason: str) -> str:
     """Who succeeded or failed did something; what happened by itself just happened."""
-    if verb == "empty":
+    if verb in BY_ITSELF:
         return what
     return f"{what} failed {reason}" if reason else f"{what} success"
 
