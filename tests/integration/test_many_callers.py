@@ -38,7 +38,7 @@ Together = Callable[..., list[Any]]
 @pytest.fixture
 def together(site: Site, tmp_path: Path) -> Together:
     """Calls a function in many processes, each with a Caller of its own, at one moment."""
-    dsvolume = {"root": str(site.root), "timeout": 20}
+    dsvolume = {"root": str(site.root), "timeout": 20, "capacity": {"near_full": 100}}
 
     def minion(number: int) -> Path:
         """A configuration each: Salt processes that start together race in a shared cache."""

@@ -63,7 +63,8 @@ class Host:
 
     def __init__(self, site: Site, folder: Path) -> None:
         self.site = site
-        self.config = configure(folder, NODE, {"root": str(site.root)})
+        dsvolume = {"root": str(site.root), "capacity": {"near_full": 100}}
+        self.config = configure(folder, NODE, dsvolume)
         self.said: dict[str, Answer] = {}
         self.files_of_the_test_run: list[Path] = []
         self.mounted: list[Path] = []

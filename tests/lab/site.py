@@ -86,6 +86,8 @@ class Site:
             "lease": LEASE,
             "timeout": 20,
             "trash": NO_TRASH,
+            # A full disk or memory of the test host changes nothing.
+            "capacity": {"near_full": 100},
             **own,
             **self._settings,
             **over,

@@ -101,11 +101,12 @@ class Host:
         self.environment = {**os.environ, "SALT_SALTFILE": str(self.saltfile), "LC_ALL": "C.UTF-8"}
 
     def configure(self) -> None:
-        """etc/minion with another state directory; nothing else differs."""
+        """etc/minion with other directories, and not minding a full disk; nothing else differs."""
         text = (ROOT / "etc/minion").read_text()
         own = str(self.root.relative_to(ROOT))
         # Named, so that not even /etc/dsvolume/config.yaml leads anywhere else.
         places = f"dsvolume:\n  run_dir: {own}/dsvolume/run\n  mount_root: {own}/dsvolume/mounts\n"
+        places += "  capacity: {near_full: 100}\n"
         derived = text.replace(".state", own).replace("dsvolume:\n", places, 1)
         if derived.count(own) < 4:
             raise Unexpected("etc/minion keeps its state below .state")

@@ -24,7 +24,7 @@ def test_the_defaults_are_valid_and_keep_all_below_one_directory() -> None:
     assert config.mount_root == config.root / "mounts"
     assert config.run_dir == RUN_DIR
     assert config.policies == DEFAULTS["policies"]
-    assert (config.lease, config.timeout, config.retention) == (15, 50, 7)
+    assert (config.lease, config.timeout, config.retention, config.near_full) == (15, 50, 7, 85)
 
 
 def test_a_later_source_wins_and_none_is_no_source(tmp_path: Path) -> None:
@@ -60,6 +60,11 @@ def test_an_unknown_setting_of_the_trash_is_named_with_those_there_are() -> None
 
 def test_a_later_source_may_mend_what_an_earlier_one_got_wrong() -> None:
     assert load("node1", {"events": 7, "lease": "x"}, {"events": {"retention": 1}, "lease": 2})
+
+
+def test_capacity_is_merged_and_may_be_named_without_saying_anything() -> None:
+    assert load("node1", {"capacity": {"near_full": 90}}, {"capacity": {}}).near_full == 90
+    assert load("node1", {"capacity": {}}).near_full == 85
 
 
 def test_loading_never_changes_the_defaults() -> None:
@@ -132,6 +137,14 @@ def test_a_root_behind_a_symlink_is_the_one_that_the_mount_table_shows(tmp_path:
         ("trash", {"local": 1e12}),
         ("trash", {"locl": 7}),
         ("trash", {7: 7}),
+        ("capacity", 85),
+        ("capacity", None),
+        ("capacity", {"near_full": 0}),
+        ("capacity", {"near_full": 100.5}),
+        ("capacity", {"near_full": "85 %"}),
+        ("capacity", {"near_full": None}),
+        ("capacity", {"near_full": True}),
+        ("capacity", {"nearly_full": 85}),
     ],
 )
 def test_a_wrong_setting_is_named_in_one_sentence(setting: str, value: Any) -> None:

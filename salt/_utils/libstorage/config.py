@@ -35,6 +35,7 @@ DEFAULTS: dict[str, Any] = {
     "events": {"retention": 7},
     "qos": {"cgroup": ""},
     "trash": {"retention": 7, "ram": 0.04, "secure": 0},
+    "capacity": {"near_full": 85},
 }
 
 
@@ -70,6 +71,8 @@ class Config:
     trash
         Days that removed volumes are kept: ``retention``, and policies for which it is another;
         see :meth:`days_in_trash`.
+    near_full
+        Percent of a controller's storage in use at which it counts as near full; 100: never.
     """
 
     root: Path
@@ -85,6 +88,7 @@ class Config:
     retention: float
     qos_cgroup: str
     trash: dict[str, float]
+    near_full: float
     node: str = field(default="")
 
     def days_in_trash(self, policy: str) -> float:
@@ -132,8 +136,9 @@ def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         if key not in DEFAULTS:
             known = ", ".join(sorted(DEFAULTS))
             raise ConfigInvalid(f"dsvolume:{key} is no setting; there are: {known}")
-        # Policies are stated whole: an operator who lists two serves two.
-        merges = key in {"events", "qos", "store", "trash"} and isinstance(given, Mapping)
+        # An operator who lists two policies serves two.
+        stated_whole = key in {"policies", "controllers"} or not isinstance(given, Mapping)
+        merges = isinstance(DEFAULTS[key], Mapping) and not stated_whole
         # What an earlier source said of it may be no mapping; then this one replaces it.
         below = merged[key] if isinstance(merged[key], Mapping) else {}
         merged[key] = {**below, **given} if merges else given
@@ -146,6 +151,7 @@ def _checked(node: str, merged: dict[str, Any]) -> Config:
     root = _directory("root", merged["root"])
     run_dir = merged["run_dir"] or (RUN_DIR if root == ROOT else root / "run")
     events, qos = _settings("events", merged), _settings("qos", merged)
+    capacity = _settings("capacity", merged)
     return Config(
         root=root,
         run_dir=_directory("run_dir", run_dir),
@@ -163,6 +169,7 @@ def _checked(node: str, merged: dict[str, Any]) -> Config:
         retention=_number("events:retention", events.get("retention"), 0, 100 * 365),
         qos_cgroup=_cgroup(qos["cgroup"]),
         trash=_trash(merged["trash"]),
+        near_full=_number("capacity:near_full", capacity.get("near_full"), 1, 100),
         node=node,
     )
 

@@ -14,6 +14,7 @@ from ..errors import InvalidInput, NoSuchVolume
 from ..records import JSON, User, Volume, check_name, now, split_snapshot
 from ..store import open_store
 from .attachments import Attachments
+from .capacity import Capacity
 from .context import SCHEMA, Context, Deadline
 from .doctor import Doctor
 from .edits import Edits
@@ -97,6 +98,7 @@ class VolumeManager:
             limiter,
             self._begin,
         )
+        self._capacity = Capacity(context, self._events)
         self._doctor = Doctor(
             context,
             owners,
@@ -109,6 +111,7 @@ class VolumeManager:
             profiles,
             limiter,
             self._trash,
+            self._capacity,
         )
 
     # -- volumes ------------------------------------------------------------------------------
@@ -136,6 +139,8 @@ class VolumeManager:
             room = self._trash.room(policy=given.over(None).policy)
             with self._events.refusals(name, "create", by, test=test), room:
                 outcome = self._volumes.create(name, given, by=by, deadline=deadline, test=test)
+            if outcome.created and not test:
+                self._capacity.after(outcome.volume.voltype, by)
             return {
                 "Volume": outcome.volume.to_json(),
                 "Created": outcome.created,
@@ -304,6 +309,8 @@ class VolumeManager:
                 volume, changed = self._growth.resize(
                     name, wanted, by=by, deadline=deadline, test=test
                 )
+            if changed and not test:
+                self._capacity.after(volume.voltype, by)
             return {"Volume": volume.to_json(), "Changed": changed}
 
         job = None if test else request
@@ -328,7 +335,10 @@ class VolumeManager:
         """
 
         def act(volume: str, name: str, shared: Shared) -> JSON:
-            return self._snapshots.create(volume, name, **shared).to_json()
+            kept = self._snapshots.create(volume, name, **shared)
+            if not test:
+                self._capacity.after_on(volume, shared["by"])
+            return kept.to_json()
 
         return self._on_snapshot("snapshot_create", snapshot, act, by, timeout, test, request)
 
@@ -402,6 +412,8 @@ class VolumeManager:
                 made, created = self._snapshots.clone(
                     volume, name, new, options, by=by, deadline=deadline, test=test
                 )
+            if created and not test:
+                self._capacity.after(made.voltype, by)
             return {"Volume": made.to_json(), "Created": created}
 
         arguments = {"snapshot": snapshot, "options": dict(options or {})}

@@ -25,6 +25,7 @@ from ..host.throttling import NONE
 from ..records import ATTACHED, JSON, Attachment, Operation, Snapshot, Trashed, Volume, now
 from . import keys
 from .attachments import Attachments
+from .capacity import Capacity
 from .context import Context, Deadline
 from .events import Events
 from .journal import Journal
@@ -71,6 +72,7 @@ class Doctor:
         profiles: Profiles,
         limiter: Limiter,
         trash: Trash,
+        capacity: Capacity,
     ) -> None:
         self._context = context
         self._store = context.store
@@ -84,6 +86,7 @@ class Doctor:
         self._profiles = profiles
         self._limiter = limiter
         self._trash = trash
+        self._capacity = capacity
 
     def examine(self, *, fix: bool, deadline: Deadline) -> list[JSON]:
         """
@@ -101,6 +104,7 @@ class Doctor:
             self._in_trash,
             self._backend,
             self._limits,
+            self._room,
             self._housekeeping,
         )
         report = []
@@ -412,6 +416,11 @@ class Doctor:
         if not self._profiles.copied():
             says = "The copy of the QoS profiles beside the data is not current."
             yield Finding("copy", "qos", says, self._profiles.copy)
+
+    def _room(self, deadline: Deadline) -> Iterator[Finding]:
+        """Storage that is near full; when it becomes so, the event is written by this look too."""
+        for name, says in self._capacity.near_full({"door": "doctor"}):
+            yield Finding("capacity", name, says)
 
     def _housekeeping(self, deadline: Deadline) -> Iterator[Finding]:
         """What an agent would do as time passes; said only where something is to do."""

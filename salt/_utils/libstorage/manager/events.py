@@ -48,6 +48,8 @@ TEXTS = {
     "qos_disable_all": "QoS disable global",
     "undelete": "Volume undelete",
     "purge": "Volume purge",
+    "near_full": "Storage near full: {Percent} % of {MBSize} MB used on {node}",
+    "room_again": "Storage has room again: {Percent} % of {MBSize} MB used on {node}",
 }
 """How an event's text begins, as operators know it."""
 
@@ -66,6 +68,12 @@ REFUSALS = (
 """Errors that answer a valid request; invalid input leaves no event."""
 
 FILTERS = ("volume", "verb", "node", "success")
+BY_ITSELF = frozenset({"empty", "near_full", "room_again"})
+"""What happened without anybody's doing; neither a success nor a failure."""
+
+STORAGE = frozenset({"near_full", "room_again"})
+"""What is about a controller's storage; its name stands where a volume's does."""
+
 _RELATIVE = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -102,7 +110,7 @@ class Events:
             raise
 
     def _put(self, volume: str, verb: str, by: JSON, reason: str, data: JSON) -> Put:
-        what = TEXTS[verb].format_map({**data, "volume": volume})
+        what = TEXTS[verb].format_map({**data, "volume": volume, "node": self._context.node})
         container = data.get("container")
         if container and verb == "unmount":
             what = f"{what} container {container}"
@@ -159,12 +167,14 @@ def _subject(verb: str) -> str:
     """What an event is about; the name of a profile stands where a volume's does."""
     if verb in PROFILE_VERBS:
         return "profile"
+    if verb in STORAGE:
+        return "storage"
     return "snapshot" if verb.startswith("snapshot_") else "volume"
 
 
 def _sentence(what: str, verb: str, reason: str) -> str:
     """Who succeeded or failed did something; what happened by itself just happened."""
-    if verb == "empty":
+    if verb in BY_ITSELF:
         return what
     return f"{what} failed {reason}" if reason else f"{what} success"
 

@@ -49,6 +49,10 @@ def owner(id: str) -> str:
     return f"{OWNERS}{id}"
 
 
+def capacity(controller: str, node: str) -> str:
+    return f"capacity/{controller}/{node}"
+
+
 def data(name: str, node: str = "") -> str:
     return f"data/{name}/{node}"
 
