@@ -326,7 +326,8 @@ def _resize(kind: str) -> Scenario:
 
 def _recovery(kind: str, verb: str) -> Scenario:
     """The doctor itself meets the fault, while it recovers what a killed verb has left."""
-    victim = next(s for s in _scenarios(kind) if s.name == f"{verb}-{kind}")
+    known = [*_scenarios(kind), *_with_trash(kind)]
+    victim = next(s for s in known if s.name == f"{verb}-{kind}")
 
     def left_behind(manager: VolumeManager) -> None:
         victim.prepare(manager)
@@ -340,7 +341,8 @@ def _recovery(kind: str, verb: str) -> Scenario:
         with suppress(LibstorageError):
             manager.doctor(fix=True)
 
-    return Scenario(f"doctor_after_{verb}-{kind}", left_behind, doctor, victim.check)
+    name = f"doctor_after_{verb}-{kind}"
+    return Scenario(name, left_behind, doctor, victim.check, victim.settings)
 
 
 SCENARIOS = {
@@ -355,5 +357,8 @@ SCENARIOS = {
         _recovery("ext4", "rm"),
         _recovery("xfs", "mount"),
         _recovery("ram", "unmount"),
+        _recovery("ext4", "rm_into_trash"),
+        _recovery("directory", "undelete_renamed"),
+        _recovery("ram", "purge"),
     ]
 }

@@ -1,5 +1,6 @@
 """Removed volumes are kept, come back whole, and go when they are to go: never otherwise."""
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -525,7 +526,7 @@ getattr(manager, verb)(name, **arguments)
 """
 
 
-@pytest.mark.parametrize("alive", [True, False], ids=["alive", "killed"])
+@pytest.mark.parametrize("end", ["alive", "killed", "stopped"])
 @pytest.mark.parametrize(
     ("first", "second"),
     [
@@ -536,7 +537,7 @@ getattr(manager, verb)(name, **arguments)
     ],
 )
 def test_one_works_on_a_removed_volume_the_others_wait(
-    site: Site, manager: VolumeManager, create: Create, first: Any, second: Any, alive: bool
+    site: Site, manager: VolumeManager, create: Create, first: Any, second: Any, end: str
 ) -> None:
     record = create("v", fstype="ext4", mb_size=8)
     write_marker(manager)
@@ -545,13 +546,16 @@ def test_one_works_on_a_removed_volume_the_others_wait(
     assert process.stdout is not None and process.stdin is not None
     assert process.stdout.readline() == "there\n"
     verb = getattr(manager, second[0])
-    if alive:
+    if end == "alive":
         with site.nothing_changes(), pytest.raises(OperationInProgress, match=r"undelete|purge"):
             verb("v", **second[1], timeout=0.5)
         return
-    process.stdin.write("\n")
-    process.stdin.flush()
-    process.wait(timeout=20)
+    if end == "stopped":
+        process.send_signal(signal.SIGSTOP)
+    else:
+        process.stdin.write("\n")
+        process.stdin.flush()
+        process.wait(timeout=20)
     if first[0] == "rm":
         with pytest.raises(NotInTrash):
             verb("v", **second[1])
