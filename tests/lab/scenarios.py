@@ -249,7 +249,8 @@ def _with_trash(kind: str) -> list[Scenario]:
             manager.undelete(V, new=new)
 
     def whole(manager: VolumeManager) -> None:
-        """It is once, in the trash or out of it."""
+        """It is once, in the trash or out of it, and the copy beside the data says the same."""
+        assert not [finding for finding in manager.doctor() if finding["Kind"] == "copy"]
         rows = manager.trash_ls()
         assert len(manager.ls()) + len(rows) == 1
         for row in rows:
