@@ -1,5 +1,6 @@
 """Removed volumes are kept, come back whole, and go when they are to go: never otherwise."""
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from lab.faults import Trap, fork_victim
 from lab.scenarios import KINDS, assert_intact, read_marker, write_marker
 from lab.site import KEEPS_TRASH, NO_TRASH, NODE, Site, assert_clean
 from libstorage.controllers.local import Local
@@ -569,6 +571,31 @@ def test_one_works_on_a_removed_volume_the_others_wait(
     assert manager.operations() == []
     assert manager.doctor(fix=True)
     assert_clean(site)
+
+
+@pytest.mark.parametrize("kind", ["directory", "raw", "ram"])
+def test_an_undelete_that_somebody_died_of_is_undone_to_the_copy(
+    site: Site, manager: VolumeManager, kind: str
+) -> None:
+    manager.create("v", Given(**KINDS[kind]))
+    write_marker(manager)
+    manager.rm("v")
+    before = manager.trash_ls()
+    for point in range(1, 100):
+        pid, pipe = fork_victim(site.config, lambda m: m.undelete("v"), Trap(point, "kill"))
+        os.close(pipe)
+        if os.WIFEXITED(os.waitpid(pid, 0)[1]):
+            break
+        with pytest.raises(NotInTrash):
+            manager.undelete("v", id="another")  # recovers what is on that name
+        if manager.ls():  # it was done
+            manager.rm("v")
+            break
+        assert manager.trash_ls() == before and manager.operations() == []
+        assert [f for f in manager.doctor() if f["Kind"] != "owners"] == []
+    assert point > 3
+    manager.undelete("v")
+    assert_intact(manager)
 
 
 RACES = """
