@@ -1,11 +1,14 @@
 """Removed volumes are kept, come back whole, and go when they are to go: never otherwise."""
 
+import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lab.faults import Trap, fork_victim
 from lab.scenarios import KINDS, assert_intact, read_marker, write_marker
 from lab.site import KEEPS_TRASH, NO_TRASH, NODE, Site, assert_clean
 from libstorage.controllers.local import Local
@@ -524,7 +527,7 @@ getattr(manager, verb)(name, **arguments)
 """
 
 
-@pytest.mark.parametrize("alive", [True, False], ids=["alive", "killed"])
+@pytest.mark.parametrize("end", ["alive", "killed", "stopped"])
 @pytest.mark.parametrize(
     ("first", "second"),
     [
@@ -535,7 +538,7 @@ getattr(manager, verb)(name, **arguments)
     ],
 )
 def test_one_works_on_a_removed_volume_the_others_wait(
-    site: Site, manager: VolumeManager, create: Create, first: Any, second: Any, alive: bool
+    site: Site, manager: VolumeManager, create: Create, first: Any, second: Any, end: str
 ) -> None:
     record = create("v", fstype="ext4", mb_size=8)
     write_marker(manager)
@@ -544,13 +547,16 @@ def test_one_works_on_a_removed_volume_the_others_wait(
     assert process.stdout is not None and process.stdin is not None
     assert process.stdout.readline() == "there\n"
     verb = getattr(manager, second[0])
-    if alive:
+    if end == "alive":
         with site.nothing_changes(), pytest.raises(OperationInProgress, match=r"undelete|purge"):
             verb("v", **second[1], timeout=0.5)
         return
-    process.stdin.write("\n")
-    process.stdin.flush()
-    process.wait(timeout=20)
+    if end == "stopped":
+        process.send_signal(signal.SIGSTOP)
+    else:
+        process.stdin.write("\n")
+        process.stdin.flush()
+        process.wait(timeout=20)
     if first[0] == "rm":
         with pytest.raises(NotInTrash):
             verb("v", **second[1])
@@ -564,6 +570,31 @@ def test_one_works_on_a_removed_volume_the_others_wait(
     assert manager.operations() == []
     assert manager.doctor(fix=True)
     assert_clean(site)
+
+
+@pytest.mark.parametrize("kind", ["directory", "raw", "ram"])
+def test_an_undelete_that_somebody_died_of_is_undone_to_the_copy(
+    site: Site, manager: VolumeManager, kind: str
+) -> None:
+    manager.create("v", Given(**KINDS[kind]))
+    write_marker(manager)
+    manager.rm("v")
+    before = manager.trash_ls()
+    for point in range(1, 100):
+        pid, pipe = fork_victim(site.config, lambda m: m.undelete("v"), Trap(point, "kill"))
+        os.close(pipe)
+        if os.WIFEXITED(os.waitpid(pid, 0)[1]):
+            break
+        with pytest.raises(NotInTrash):
+            manager.undelete("v", id="another")  # recovers what is on that name
+        if manager.ls():  # it was done
+            manager.rm("v")
+            break
+        assert manager.trash_ls() == before and manager.operations() == []
+        assert [f for f in manager.doctor() if f["Kind"] != "owners"] == []
+    assert point > 3
+    manager.undelete("v")
+    assert_intact(manager)
 
 
 RACES = """

@@ -8,15 +8,16 @@ from lab.site import KEEPS_TRASH
 from libstorage.errors import NotInTrash, VolumeExists
 from libstorage.manager import Given, VolumeManager
 
+from .recovery import recovery
 from .words import KINDS, TRASHED, V, assert_intact, write_marker
 
 
 def scenarios() -> list[Scenario]:
     """All of this group."""
-    return [
-        *(scenario for kind in TRASHED for scenario in _with_trash(kind)),
-        *_clone_with_trash("ext4"),
-    ]
+    found = [scenario for kind in TRASHED for scenario in _with_trash(kind)]
+    victims = ("rm_into_trash-ext4", "undelete_renamed-directory", "purge-ram")
+    dying = [recovery(scenario) for scenario in found if scenario.name in victims]
+    return [*found, *_clone_with_trash("ext4"), *dying]
 
 
 def _with_trash(kind: str) -> list[Scenario]:
@@ -37,7 +38,8 @@ def _with_trash(kind: str) -> list[Scenario]:
             manager.undelete(V, new=new)
 
     def whole(manager: VolumeManager) -> None:
-        """It is once, in the trash or out of it."""
+        """It is once, in the trash or out of it, and the copy beside the data says the same."""
+        assert not [finding for finding in manager.doctor() if finding["Kind"] == "copy"]
         rows = manager.trash_ls()
         assert len(manager.ls()) + len(rows) == 1
         for row in rows:

@@ -1,24 +1,17 @@
-"""Volumes come, are used, edited and go; and the doctor, who meets faults himself."""
+"""Volumes come, are used, edited and go."""
 
-import os
-from contextlib import suppress
-
-from lab.faults import Act, Scenario, Trap, fork_victim, points_of
-from libstorage.errors import LibstorageError
+from lab.faults import Act, Scenario
 from libstorage.manager import Given, VolumeManager
 
+from .recovery import recovery
 from .words import EDITED, KINDS, V, assert_intact, write_marker
 
 
 def scenarios() -> list[Scenario]:
     """All of this group."""
-    return [
-        *(scenario for kind in KINDS for scenario in _scenarios(kind)),
-        _recovery("ext4", "create"),
-        _recovery("ext4", "rm"),
-        _recovery("xfs", "mount"),
-        _recovery("ram", "unmount"),
-    ]
+    found = [scenario for kind in KINDS for scenario in _scenarios(kind)]
+    victims = ("create-ext4", "rm-ext4", "mount-xfs", "unmount-ram")
+    return [*found, *(recovery(scenario) for scenario in found if scenario.name in victims)]
 
 
 def _scenarios(kind: str) -> list[Scenario]:
@@ -111,22 +104,3 @@ def _mounted_or_not(manager: VolumeManager) -> None:
         manager.unmount(V, id="a")
     write_marker(manager)
     assert_intact(manager)
-
-
-def _recovery(kind: str, verb: str) -> Scenario:
-    """The doctor itself meets the fault, while it recovers what a killed verb has left."""
-    victim = next(s for s in _scenarios(kind) if s.name == f"{verb}-{kind}")
-
-    def left_behind(manager: VolumeManager) -> None:
-        victim.prepare(manager)
-        # In the middle of the verb: after its first command, or half of its points.
-        counted = points_of(victim, "kill")
-        pid, pipe = fork_victim(manager.config, victim.act, Trap(len(counted) // 2 + 1, "kill"))
-        os.close(pipe)
-        os.waitpid(pid, 0)
-
-    def doctor(manager: VolumeManager) -> None:
-        with suppress(LibstorageError):
-            manager.doctor(fix=True)
-
-    return Scenario(f"doctor_after_{verb}-{kind}", left_behind, doctor, victim.check)
