@@ -113,6 +113,8 @@ class Limiter:
             if wanted != NONE and not set(mine) <= set(attachment.limited):
                 self._note(entry, attachment, mine)
                 continue
+            if self._host is not None:
+                self._host.settle(mine, attachment.device, wanted)
             self._write(attachment.device, mine, wanted)
             rest = [place for place in attachment.limited if place not in mine]
             self._write(attachment.device, rest, NONE)
