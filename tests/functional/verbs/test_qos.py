@@ -25,8 +25,11 @@ from libstorage.errors import (
 )
 from libstorage.host import throttling
 from libstorage.host.throttling import NONE, Limits
-from libstorage.manager import Given, Request, VolumeManager
+from libstorage.manager import Given, Request, VolumeManager, keys
 from libstorage.manager.limiter import Limiter
+from libstorage.manager.profiles import Profiles
+from libstorage.records import Profile
+from libstorage.store.contract import Delete
 
 Create = Callable[..., dict[str, Any]]
 Texts = Callable[..., list[str]]
@@ -188,6 +191,25 @@ def test_of_a_removal_and_a_use_one_succeeds(site: Site) -> None:
         assert profile in ("", "default") or profile in names
         managers[0].qos.apply("default", ["v"])
         quietly(lambda: managers[0].qos.rm("p"))
+
+
+def test_no_volume_gets_a_profile_that_goes_while_it_is_looked_up(
+    site: Site, manager: VolumeManager, create: Create, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create("v", **IMAGE)
+    manager.qos.create("slow", SLOW)
+    known, turn = Profiles.known, iter(range(10))
+
+    def known_then_gone(profiles: Profiles, name: str) -> Profile:
+        found = known(profiles, name)
+        if next(turn) == 1:
+            site.store.transact([], [Delete(keys.profile(name))])
+        return found
+
+    monkeypatch.setattr(Profiles, "known", known_then_gone)
+    quietly(lambda: manager.qos.apply("slow", ["v"]))
+    names = [profile["Name"] for profile in manager.qos.ls()["Profiles"]]
+    assert manager.info("v")[0]["QoSProfile"] in ("", *names)
 
 
 def quietly(act: Callable[[], object]) -> None:

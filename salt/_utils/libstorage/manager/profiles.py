@@ -79,9 +79,9 @@ class Profiles:
         The record is written as it is; that alone makes a removal's compare fail. Raises
         NoSuchProfile.
         """
-        self.known(name)
         entry = self._store.get(keys.profile(name), linearizable=True)
         if entry is None:
+            self.known(name)  # only the default needs no record
             return [KeyAbsent(keys.profile(name))], []
         return [KeyAtRevision(entry.key, entry.revision)], [Put(entry.key, entry.value)]
 
