@@ -94,9 +94,9 @@ def show(stories: Sequence[Story], only: str, samples: int) -> None:
                         found[step.name].append(parts)
     print("\nwhere our time goes, microseconds (how often)")
     columns = (*LABELS, "python", "all")
-    print(f"{'name':<24}" + "".join(f"{column:>18}" for column in columns))
+    print(f"{'name':<32}" + "".join(f"{column:>18}" for column in columns))
     for name, rounds in found.items():
-        print(f"{name:<24}" + "".join(f"{_cell(column, rounds):>18}" for column in columns))
+        print(f"{name:<32}" + "".join(f"{_cell(column, rounds):>18}" for column in columns))
 
 
 def _cell(column: str, rounds: Sequence[Parts]) -> str:

@@ -14,14 +14,14 @@ from typing import Any
 
 from libstorage.host.commands import PATH
 from libstorage.host.filesystems import KINDS
-from libstorage.records import MB
+from libstorage.records import MB, RAW
 from libstorage.store.contract import KeyAbsent, Put
 from libstorage.store.embedded import EmbeddedStore
 
 _ZEROS = bytes(MB)
 
 
-def command(*argv: str) -> str:
+def command(*argv: str | Path) -> str:
     """Run a command, as anybody would from Python."""
     done = subprocess.run(
         argv,
@@ -103,16 +103,28 @@ class Hand:
         sync(self._kept(name))
         self._write_copy(self._kept(name).with_suffix(".json"))
 
-    def clone(self, name: str, new: str) -> None:
-        """cp, another UUID (with the check that tune2fs demands), fsync, the record's copy."""
+    def clone(self, name: str, new: str, fstype: str = "ext4") -> None:
+        """cp, another UUID (with what tune2fs or xfs_admin demands), fsync, the record's copy."""
         image = self.image(new)
         _copy(self._kept(name), image)
-        command("blkid", "-p", "-o", "value", "-s", "UUID", str(image))
-        command("e2fsck", "-p", "-f", str(image))
-        command("tune2fs", "-U", "random", str(image))
-        command("blkid", "-p", "-o", "value", "-s", "UUID", str(image))
+        if fstype != RAW:
+            self._renew_uuid(image, fstype)
         sync(image)
         self._write_copy(image.with_suffix(".json"))
+
+    def _renew_uuid(self, image: Path, fstype: str) -> None:
+        command("blkid", "-p", "-o", "value", "-s", "UUID", str(image))
+        if fstype == "xfs":
+            point = self.folder / "maintenance" / image.stem
+            point.mkdir()
+            command("mount", "-n", "-t", "xfs", "-o", "loop,nosuid,nodev,nouuid", image, point)
+            command("umount", "-n", point)
+            point.rmdir()
+            command("xfs_admin", "-U", "generate", str(image))
+        else:
+            command("e2fsck", "-p", "-f", str(image))
+            command("tune2fs", "-U", "random", str(image))
+        command("blkid", "-p", "-o", "value", "-s", "UUID", str(image))
 
     def rollback(self, name: str) -> None:
         """cp beside, fsync, rename, fsync of the directory."""

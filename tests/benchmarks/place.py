@@ -1,5 +1,7 @@
 """A temporary root with one long-lived manager, and beside it what the floors need."""
 
+import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -12,6 +14,7 @@ from libstorage.store.contract import Delete, Put
 
 SIZE = 100  # MB, the size that the figures are meant for
 GROWN = 500  # transactions, each of some pages
+DISK = 64 * 1024  # MB of the disk whose files share blocks, in a sparse file
 LEASE = 15  # seconds, as by default: the lab's short one would write all the time
 
 
@@ -19,7 +22,10 @@ class Place:
     """Where the stories happen. Whatever they leave behind is taken from the host at the end."""
 
     def __init__(self, root: Path) -> None:
-        self._site = Site(root, lease=LEASE)
+        # Looked at as by default, and told once at most.
+        self._site = Site(root, lease=LEASE, capacity={"near_full": 85})
+        self._also = ExitStack()
+        self._reflink: Place | None = None
 
     def __enter__(self) -> Self:
         self._site.__enter__()
@@ -44,9 +50,17 @@ class Place:
         trace: TracebackType | None,
     ) -> None:
         try:
-            self.bare.close()
+            with self._also:
+                self.bare.close()
         finally:
             self._site.close()
+
+    def on_reflink(self) -> "Place":
+        """Another such place on a disk whose files share blocks; made when first asked for."""
+        if self._reflink is None:
+            folder = self.root.parent / "reflink"
+            self._reflink = self._also.enter_context(ReflinkDisk(folder))
+        return self._reflink
 
     def _grow(self) -> None:
         """
@@ -77,6 +91,35 @@ class Place:
         assert ours and hand, f"{name} is not mounted twice"
         for what in ("fstype", "options", "super_options"):
             assert getattr(ours, what) == getattr(hand, what), f"{name}: {what} differ"
+
+
+class ReflinkDisk:
+    """An xfs in a file, and a place on it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._image, self._point = folder / "disk", folder / "point"
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Place:
+        self._point.mkdir(parents=True)
+        with open(self._image, "wb") as file:
+            file.truncate(DISK * 2**20)
+        subprocess.run(["mkfs.xfs", "-q", "-K", "-m", "reflink=1", self._image], check=True)
+        subprocess.run(["mount", "-o", "loop", self._image, self._point], check=True)
+        with ExitStack() as stack:
+            # Lazily: a process with a mount namespace of its own may still show it.
+            stack.callback(subprocess.run, ["umount", "--lazy", self._point], check=True)
+            place = stack.enter_context(Place(self._point / "root"))
+            self._stack = stack.pop_all()
+        return place
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
 
 
 def nothing() -> None:

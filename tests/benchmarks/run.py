@@ -20,12 +20,16 @@ from types import FrameType
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "salt" / "_utils"), str(ROOT / "tests")]
 
-from benchmarks import breakdown, many, volumes  # noqa: E402 - the path comes first
+from benchmarks import breakdown, many, reflink, volumes  # noqa: E402 - the path comes first
 from benchmarks.measure import Figure, Story, figures  # noqa: E402
 from benchmarks.place import Place  # noqa: E402
 
 SAMPLES = 25
-SUBJECTS: tuple[Callable[[Place], list[Story]], ...] = (volumes.stories, many.stories)
+SUBJECTS: tuple[Callable[[Place], list[Story]], ...] = (
+    volumes.stories,
+    reflink.stories,
+    many.stories,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,8 @@ TARGETS = {
     "local.unmount_ext4": Target(ratio=1.5),
     "local.rm_ext4": Target(ratio=1.5),
     **{f"local.{v}": Target(ratio=1.3) for v in ("snapshot", "clone", "rollback", "resize")},
+    **{f"local.reflink_snapshot_{f}_20g": Target(ratio=1.3) for f in ("xfs", "ext4", "raw")},
+    "local.reflink_clone_raw_20g": Target(ratio=1.3),
     "store.ls_10000": Target(ms=150),
     "store.info_10000": Target(ms=2),
 }
@@ -60,7 +66,7 @@ def show(figure: Figure) -> bool:
     holds = target is None or target.holds(figure)
     mark = "" if target is None else f"{target!s:>10}  {'holds' if holds else 'MISSED'}"
     print(
-        f"{figure.name:<24}{figure.floor_ms:>10.3f}{figure.ours_ms:>10.3f}"
+        f"{figure.name:<32}{figure.floor_ms:>10.3f}{figure.ours_ms:>10.3f}"
         f"{figure.ratio:>8.2f}{figure.samples:>9}  {mark}".rstrip(),
         flush=True,
     )
@@ -69,7 +75,7 @@ def show(figure: Figure) -> bool:
 
 def bench(place: Place, only: str, samples: int) -> tuple[list[Figure], bool]:
     """Measure and show what is asked for; the figures, and whether all targets hold."""
-    print(f"{'name':<24}{'floor ms':>10}{'ours ms':>10}{'ratio':>8}{'samples':>9}      target")
+    print(f"{'name':<32}{'floor ms':>10}{'ours ms':>10}{'ratio':>8}{'samples':>9}      target")
     found, hold = [], True
     for story in chosen(place, only):
         for figure in figures(story, samples):

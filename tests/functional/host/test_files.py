@@ -45,6 +45,39 @@ def test_a_write_that_fails_leaves_what_was_and_no_rest(
     assert os.listdir(tmp_path) == ["x.json"]
 
 
+def test_a_first_write_that_fails_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(fd: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", broken)
+    with pytest.raises(BackendError, match="cannot be written"):
+        files.write_json(tmp_path / "x.json", {"a": 1})
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_is_written_is_synced_under_its_own_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that replaces another is on the disk before it does; a first one needs it after."""
+    path, seen, sync = tmp_path / "x.json", [], os.fsync
+
+    def look(fd: int) -> None:
+        seen.append((Path(os.readlink(f"/proc/self/fd/{fd}")).name, files.read_json(path)))
+        sync(fd)
+
+    monkeypatch.setattr(os, "fsync", look)
+    files.write_json(path, {"a": 1})
+    files.write_json(path, {"a": 2})
+    assert seen == [
+        ("x.json", {"a": 1}),
+        (tmp_path.name, {"a": 1}),
+        (".x.json.0", {"a": 1}),
+        (tmp_path.name, {"a": 2}),
+    ]
+
+
 def test_a_killed_writer_leaves_old_or_new_never_a_part(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     files.write_json(path, {"n": -1, "fill": ""})

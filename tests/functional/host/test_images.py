@@ -42,8 +42,16 @@ def bits(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+@pytest.fixture(params=["here", "by cp"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Small copies are made here; whatever does not go well there, or may take long, is cp's."""
+    if request.param == "by cp":
+        monkeypatch.setattr(images, "copy_here", lambda source, target: False)
+    return str(request.param)
+
+
 @pytest.mark.parametrize("size", [4 * MB, 64 * MB, 64 * MB + 1])
-def test_a_copy_is_the_same_and_as_sparse(site: Site, size: int) -> None:
+def test_a_copy_is_the_same_and_as_sparse(site: Site, way: str, size: int) -> None:
     source, target = sparse(site.root / "source", size), site.root / "target"
     before = images.allocated(source)
     images.copy(WORK, source, target, 60)
@@ -54,7 +62,7 @@ def test_a_copy_is_the_same_and_as_sparse(site: Site, size: int) -> None:
     assert images.allocated(source) == before
 
 
-def test_an_image_without_data_takes_nothing(site: Site) -> None:
+def test_an_image_without_data_takes_nothing(site: Site, way: str) -> None:
     source = site.root / "source"
     files.make_sparse(source, 2**40)
     begun = time.monotonic()
@@ -64,7 +72,7 @@ def test_an_image_without_data_takes_nothing(site: Site) -> None:
     assert (site.root / "target").stat().st_size == 2**40
 
 
-def test_a_copy_changes_with_neither(site: Site) -> None:
+def test_a_copy_changes_with_neither(site: Site, way: str) -> None:
     source, target = sparse(site.root / "source", 8 * MB), site.root / "target"
     images.copy(WORK, source, target, 60)
     kept = bits(source)
@@ -74,7 +82,7 @@ def test_a_copy_changes_with_neither(site: Site) -> None:
 
 
 @pytest.mark.parametrize("there", ["file", "link", "directory"])
-def test_what_exists_is_never_copied_over(site: Site, there: str) -> None:
+def test_what_exists_is_never_copied_over(site: Site, way: str, there: str) -> None:
     source, target, other = (site.root / name for name in ("source", "target", "other"))
     sparse(source, 4 * MB)
     other.write_text("kept")
@@ -90,13 +98,66 @@ def test_what_exists_is_never_copied_over(site: Site, there: str) -> None:
     assert there == "directory" or target.read_text() == "kept"
 
 
-def test_a_full_disk_is_told_and_nothing_is_left(site: Site) -> None:
+def no_cp(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "_HOW", ("--no-such-flag",))
+
+
+def test_what_is_small_needs_no_cp(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    no_cp(monkeypatch)
+    source, target = site.root / "source", site.root / "target"
+    files.make_sparse(source, 2**28)
+    with open(source, "r+b") as file:
+        for at in (3, 70_000, 2**27 + 5):
+            file.seek(at)
+            file.write(b"here")
+        # Zeros become a hole, wherever they lie.
+        file.seek(2**20)
+        file.write(bytes(2 * MB))
+    images.copy(WORK, source, target, 60)
+    assert WORK.run("cmp", str(source), str(target)) == ""
+    assert images.allocated(target) < MB
+    large = sparse(site.root / "large", 40 * MB, pieces=20)
+    with pytest.raises(CommandFailed, match="cp failed"):
+        images.copy(WORK, large, site.root / "another", 60)
+    assert not (site.root / "another").exists()
+
+
+def test_many_pieces_are_shared_by_cp_whose_time_is_limited(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    point = mounted(site, "xfs", 320)
+    source = sparse(point / "source", 40 * MB, pieces=20)
+    WORK.run("sync", "--file-system", str(point))
+    images.copy(WORK, source, point / "few", 60)
+    monkeypatch.setattr(images, "FEW", 1)
+    images.copy(WORK, source, point / "by-cp", 60)
+    assert bits(point / "few") == bits(point / "by-cp") == bits(source)
+    no_cp(monkeypatch)
+    with pytest.raises(CommandFailed, match="cp failed"):
+        images.copy(WORK, source, point / "never", 60)
+
+
+def test_a_copy_that_fails_here_is_made_by_cp(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, target = sparse(site.root / "source", 8 * MB), site.root / "target"
+
+    def broken(source: int, target: int, size: int) -> None:
+        os.pwrite(target, b"half", 5 * MB)
+        raise OSError(5, "broken")
+
+    monkeypatch.setattr(images, "_copy_data", broken)
+    images.copy(WORK, source, target, 60)
+    assert bits(target) == bits(source)
+
+
+@pytest.mark.parametrize("pieces", [10, 30])
+def test_a_full_disk_is_told_and_nothing_is_left(site: Site, pieces: int) -> None:
     point = mounted(site, "ext4", 16)
-    source = sparse(site.root / "source", 64 * MB, pieces=30)
+    (point / "others").write_bytes(os.urandom(4 * MB))
+    source = sparse(site.root / "source", 64 * MB, pieces=pieces)
     with pytest.raises(NoSpace, match=f"{point} has no room for a copy of source; free space"):
         images.copy(WORK, source, point / "target", 60)
-    assert os.listdir(point) == ["lost+found"]
-    (point / "filler").write_bytes(bytes(8 * MB))
+    assert sorted(os.listdir(point)) == ["lost+found", "others"]
+    (point / "filler").write_bytes(bytes(4 * MB))
 
 
 def test_a_copy_that_takes_too_long_is_taken_away(
@@ -137,7 +198,7 @@ def test_whether_a_filesystem_shares_blocks_is_tried_and_nothing_stays(
 
 
 @pytest.mark.parametrize("fstype", ["xfs", "btrfs"])
-def test_blocks_are_shared_at_once_however_large(site: Site, fstype: str) -> None:
+def test_blocks_are_shared_at_once_however_large(site: Site, way: str, fstype: str) -> None:
     point = mounted(site, fstype, 1536)
     source, target = point / "source", point / "target"
     files.make_sparse(source, 1024 * MB)

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from lab.site import Site
 from libstorage.host import files, loops
 from libstorage.host.commands import Work
@@ -44,3 +46,14 @@ def test_the_device_of_a_removed_file_is_still_found_and_taken(site: Site) -> No
     assert loops.of(path) == [device]
     loops.detach(work, path)
     assert site.loops() == {}
+
+
+def test_a_device_is_found_whatever_its_size_and_without_the_list_of_partitions(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, work = site.root / "tiny.img", Work()
+    files.make_sparse(path, 512)
+    device = loops.attach(work, path)
+    assert loops.of(path) == [device]
+    monkeypatch.setattr(loops, "_PARTITIONS", Path("/nowhere"))
+    assert loops.of(path) == [device]

@@ -7,6 +7,7 @@ import json
 import os
 import stat
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,11 @@ def sync(path: Path) -> None:
 
 def unfinished(path: Path) -> "list[Path]":
     """Where write_json prepares a file, one name for each writer; killed ones leave theirs."""
-    return [path.with_name(f".{path.name}.{slot}") for slot in range(_WRITERS)]
+    return list(_slots(path))
+
+
+def _slots(path: Path) -> Iterator[Path]:
+    return (path.with_name(f".{path.name}.{slot}") for slot in range(_WRITERS))
 
 
 def write_json(path: Path, data: Any, *, durable: bool = True) -> None:
@@ -78,8 +83,11 @@ def write_json(path: Path, data: Any, *, durable: bool = True) -> None:
     Write a JSON file whole or not at all.
 
     durable
-        It is on the disk when this returns.
+        It is on the disk when this returns. Until then a crash of the host leaves what was there
+        before; of a name that was not there it may leave a part, which reads as absent.
     """
+    # Renamed before it is synced, the name comes to the disk with the data: one write less.
+    fresh = not path.exists()
     try:
         new, fd = _prepare(path)
     except OSError as exc:
@@ -87,21 +95,25 @@ def write_json(path: Path, data: Any, *, durable: bool = True) -> None:
     try:
         with open(fd, "w", encoding="utf-8") as file:
             file.write(json.dumps(data))
+            file.flush()
+            if fresh:
+                new.replace(path)
             if durable:
-                file.flush()
                 os.fsync(file.fileno())
-        new.replace(path)
+        if not fresh:
+            new.replace(path)
         if durable:
             sync(path.parent)
     except OSError as exc:
-        with suppress(OSError):
-            new.unlink()
+        for rest in (new, path) if fresh else (new,):
+            with suppress(OSError):
+                rest.unlink()
         raise explain(exc, f"{path} cannot be written") from exc
 
 
 def _prepare(path: Path) -> tuple[Path, int]:
     """A name of this writer's own, opened: two may write one file, and each writes it whole."""
-    for new in unfinished(path):
+    for new in _slots(path):
         with suppress(FileExistsError):
             return new, os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with suppress(FileNotFoundError):
