@@ -372,8 +372,13 @@ def test_a_copy_of_the_trash_that_the_store_lacks_is_named(
     assert site.image(record).exists()
 
 
-def test_an_edit_s_late_copy_ends_in_the_trash(
-    site: Site, manager: VolumeManager, create: Create, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("back", [False, True])
+def test_an_edit_s_late_copy_says_what_has_become_of_the_volume(
+    site: Site,
+    manager: VolumeManager,
+    create: Create,
+    monkeypatch: pytest.MonkeyPatch,
+    back: bool,
 ) -> None:
     create("v", fstype="ext4", mb_size=8)
     put = Local.put_copy
@@ -382,13 +387,16 @@ def test_an_edit_s_late_copy_ends_in_the_trash(
     def late(self: Local, *args: Any) -> None:
         monkeypatch.setattr(Local, "put_copy", put)
         other.rm("v")
+        if back:
+            other.undelete("v", new="w")
         put(self, *args)
 
     monkeypatch.setattr(Local, "put_copy", late)
     manager.label("v", {"a": "1"})
-    assert names(manager) == ["v"]
+    assert names(manager) == ([] if back else ["v"])
     assert_clean(site)
-    assert manager.undelete("v")["Labels"] == {"a": "1"}
+    record = manager.info("w")[0] if back else manager.undelete("v")
+    assert record["Labels"] == {"a": "1"}
 
 
 # -- clones --------------------------------------------------------------------------------------

@@ -191,7 +191,7 @@ class Edits:
             return
 
     def _copy_removed(self, volume: Volume) -> None:
-        """Take back a copy that was put while the volume went, for good or into the trash."""
+        """Put right a copy that was put while the volume went, or came back under another name."""
         controller = self._context.controller(volume)
         operation = self._journal.find(volume.name)
         going = operation[1].arguments if operation and operation[1].verb == REMOVAL else {}
@@ -201,6 +201,10 @@ class Edits:
         if there and there["Volume"]["Id"] == volume.id:
             trashed = Trashed.from_json(there)
             controller.put_copy(trashed.volume, self._context.cluster, trashed.state)
+            return
+        living = [v for v in self._store.values(keys.VOLUMES) if v["Id"] == volume.id]
+        if living:
+            controller.put_copy(Volume.from_json(living[0]), self._context.cluster)
         else:
             controller.drop_copy(volume.id)
 
