@@ -174,7 +174,7 @@ class Version2:
         "write_bw": MAX_BW,
     }
     """Limits that the kernel counts by, and that hold nobody up."""
-    FORGETS = 0.12
+    FORGETS = 0.2
     """Seconds after which it has counted anew: it counts by the tenth of one."""
 
     def __init__(self, root: Path, parent: str = "") -> None:
