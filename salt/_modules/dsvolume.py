@@ -882,6 +882,24 @@ def operations():
 
 
 @_door
+def nodes():
+    """
+    The nodes that have an agent, a volume in use, or data.
+
+    Returns a list of records: ``Alive`` says whether the node's agent lives, ``Attached`` and
+    ``Data`` count the volumes that are in use there and that have data there. Of a node whose agent
+    lives also its boot, addresses, policies and versions.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'host1' dsvolume.nodes
+    """
+    return _manager().nodes()
+
+
+@_door
 def doctor(fix=False, rebuild=False, timeout=None):
     """
     What disagrees between the store, the storage, the mount table and the loop devices here.

@@ -23,6 +23,7 @@ FUNCTIONS = [
     "label",
     "ls",
     "mount",
+    "nodes",
     "operations",
     "protect",
     "qos_apply",

@@ -120,3 +120,19 @@ class Unsupported(LibstorageError):
 
 class NotHere(LibstorageError):
     """The volume's data, or the mount, belongs to another node."""
+
+
+class Elsewhere(NotHere):
+    """Another node alone can do it, and its agent lives: it is asked. Nobody gets to see this."""
+
+    def __init__(self, node: str) -> None:
+        super().__init__(f"{node} is to do it")
+        self.node = node
+
+
+def rebuilt(kind: str, text: str) -> LibstorageError:
+    """An error as another node met it: of its own type, with its sentence."""
+    type_ = globals().get(kind, LibstorageError)
+    error = LibstorageError.__new__(type_)
+    Exception.__init__(error, text)
+    return error  # type: ignore[no-any-return]

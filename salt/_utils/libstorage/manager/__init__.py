@@ -10,12 +10,14 @@ from typing import Any, TypedDict
 
 from .. import __version__
 from ..config import DAY, Config
-from ..errors import InvalidInput, NoSuchVolume
+from ..errors import Elsewhere, InvalidInput, NoSuchVolume
 from ..records import JSON, User, Volume, check_name, now, split_snapshot
 from ..store import open_store
+from .agent import Agent
 from .attachments import Attachments
 from .capacity import Capacity
 from .context import SCHEMA, Context, Deadline
+from .delegation import Delegation
 from .doctor import Doctor
 from .edits import Edits
 from .events import Events
@@ -25,6 +27,7 @@ from .journal import Journal
 from .limiter import Limiter
 from .lookup import Lookup
 from .mounts import Mounts, Presence
+from .nodes import Nodes
 from .owners import Owners, describe
 from .profiles import Profiles
 from .qos import QoS
@@ -39,8 +42,15 @@ from .volumes import Volumes
 __all__ = ["Given", "Request", "VolumeManager", "merge_labels", "read_labels"]
 
 
+DELEGATED = (
+    *("rm", "undelete", "resize", "usage"),
+    *("snapshot_create", "snapshot_rm", "snapshot_clone", "rollback"),
+)
+"""The verbs that are done where the data are, whoever is asked."""
+
+
 class Shared(TypedDict):
-    """What the verbs on snapshots are told alike."""
+    """What these verbs are told alike."""
 
     by: JSON
     deadline: Deadline
@@ -99,6 +109,8 @@ class VolumeManager:
             self._begin,
         )
         self._capacity = Capacity(context, self._events)
+        self._nodes = Nodes(context)
+        self._delegation = Delegation(context, self._nodes)
         self._doctor = Doctor(
             context,
             owners,
@@ -112,6 +124,7 @@ class VolumeManager:
             limiter,
             self._trash,
             self._capacity,
+            self._delegation,
         )
 
     # -- volumes ------------------------------------------------------------------------------
@@ -189,9 +202,9 @@ class VolumeManager:
                     volume = self._trash.purge(name, by=by, deadline=deadline, test=test)
             return volume.to_json()
 
-        job = None if test else request
-        arguments = {"force": force, "purge": purge}
-        return self._requests.once(job, "rm", name, arguments, deadline, act)
+        call = {"force": force, "purge": purge}
+        told = Shared(by=by, deadline=deadline, test=test)
+        return self._once("rm", name, call, act, told, request, {"name": name, **call})
 
     def undelete(
         self,
@@ -227,8 +240,9 @@ class VolumeManager:
                 volume = self._trash.undelete(name, id, target, by=by, deadline=deadline, test=test)
             return volume.to_json()
 
-        job = None if test else request
-        return self._requests.once(job, "undelete", target, {"name": name, "id": id}, deadline, act)
+        call = {"name": name, "id": id}
+        told = Shared(by=by, deadline=deadline, test=test)
+        return self._once("undelete", target, call, act, told, request, {**call, "new": target})
 
     def trash_ls(self, name: str | None = None) -> list[JSON]:
         """
@@ -273,10 +287,16 @@ class VolumeManager:
         for name in names:
             check_name(name)
         self._context.need_store()
-        return [
-            self._usage.read(name, summary=summary, by=by or {}, deadline=deadline)
-            for name in names
-        ]
+        return [self._usage_of(name, summary, by or {}, deadline) for name in names]
+
+    def _usage_of(self, name: str, summary: bool, by: JSON, deadline: Deadline) -> JSON:
+        try:
+            return self._usage.read(name, summary=summary, by=by, deadline=deadline)
+        except Elsewhere as exc:
+            there = {"names": [name], "summary": summary}
+            answer = self._delegation.ask(exc.node, name, "usage", there, by, deadline)
+            row: JSON = answer[0]
+            return row
 
     def resize(
         self,
@@ -313,8 +333,9 @@ class VolumeManager:
                 self._capacity.after(volume.voltype, by)
             return {"Volume": volume.to_json(), "Changed": changed}
 
-        job = None if test else request
-        return self._requests.once(job, "resize", name, {"size": wanted}, deadline, act)
+        call = {"size": wanted}
+        told = Shared(by=by, deadline=deadline, test=test)
+        return self._once("resize", name, call, act, told, request, {"name": name, **call})
 
     # -- snapshots ----------------------------------------------------------------------------
 
@@ -416,9 +437,10 @@ class VolumeManager:
                 self._capacity.after(made.voltype, by)
             return {"Volume": made.to_json(), "Created": created}
 
-        arguments = {"snapshot": snapshot, "options": dict(options or {})}
-        job = None if test else request
-        return self._requests.once(job, "clone", new, arguments, deadline, act)
+        call = {"snapshot": snapshot, "options": dict(options or {})}
+        shared = Shared(by=by, deadline=deadline, test=test)
+        there = {"snapshot": snapshot, "new": new, "options": options}
+        return self._once("snapshot_clone", new, call, act, shared, request, there)
 
     def snapshot_ls(self, volume: str | None = None) -> list[JSON]:
         """The snapshots of a volume, or all. Raises NoSuchVolume."""
@@ -453,8 +475,37 @@ class VolumeManager:
             ):
                 return act(volume, name, shared)
 
-        job = None if test else request
-        return self._requests.once(job, verb, volume, {"snapshot": name}, deadline, once)
+        call = {"snapshot": f"{volume}@{name}"}
+        return self._once(verb, volume, call, once, shared, request, call)
+
+    def _once(
+        self,
+        verb: str,
+        name: str,
+        arguments: JSON,
+        act: Callable[[], JSON],
+        shared: Shared,
+        request: Request | None,
+        there: JSON,
+    ) -> JSON:
+        """
+        Act once in a job, and where the data are.
+
+        there
+            The verb's arguments, for the node that has them.
+        """
+
+        def wherever() -> JSON:
+            try:
+                return act()
+            except Elsewhere as exc:
+                asked: JSON = self._delegation.ask(
+                    exc.node, name, verb, there, shared["by"], shared["deadline"]
+                )
+                return asked
+
+        job = None if shared["test"] else request
+        return self._requests.once(job, verb, name, arguments, shared["deadline"], wherever)
 
     # -- edits --------------------------------------------------------------------------------
 
@@ -635,6 +686,32 @@ class VolumeManager:
         if rebuild:
             return self._rebuild.run()
         return self._doctor.examine(fix=fix, deadline=deadline)
+
+    # -- nodes --------------------------------------------------------------------------------
+
+    def nodes(self) -> list[JSON]:
+        """
+        The nodes that have an agent, an attachment or data, by name.
+
+        Returns their records with ``Alive`` (its agent lives), ``Attached`` and ``Data`` (how many
+        volumes).
+        """
+        self._context.need_store()
+        return self._nodes.ls()
+
+    def agent(self) -> Agent:
+        """This node's agent; its ``run`` works until it is stopped."""
+        return Agent(
+            self._context, self._nodes, self._delegation, self._doctor, self.qos, self._perform
+        )
+
+    def _perform(self, verb: str, arguments: JSON, by: JSON) -> Any:
+        """Do what another node asks of this one."""
+        if verb not in DELEGATED:
+            raise InvalidInput(f"{verb} is nothing that {self.config.node} does for other nodes")
+        rest = dict(arguments)
+        names = rest.pop("names", ())
+        return getattr(self, verb)(*names, **rest, by=by)
 
     def version(self) -> JSON:
         """Versions of libstorage and of the store's schema, the manager's name, the directories."""

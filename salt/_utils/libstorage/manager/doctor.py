@@ -27,6 +27,7 @@ from . import keys
 from .attachments import Attachments
 from .capacity import Capacity
 from .context import Context, Deadline
+from .delegation import Delegation
 from .events import Events
 from .journal import Journal
 from .limiter import Limiter
@@ -39,6 +40,9 @@ from .volumes import Volumes
 
 ORPHAN_AGE = 3600.0
 """Seconds after which a half-made backend object that nothing knows is removed."""
+
+
+Look = Callable[[Deadline], Iterator["Finding"]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,7 @@ class Doctor:
         limiter: Limiter,
         trash: Trash,
         capacity: Capacity,
+        delegation: Delegation,
     ) -> None:
         self._context = context
         self._store = context.store
@@ -87,6 +92,7 @@ class Doctor:
         self._limiter = limiter
         self._trash = trash
         self._capacity = capacity
+        self._delegation = delegation
 
     def examine(self, *, fix: bool, deadline: Deadline) -> list[JSON]:
         """
@@ -94,7 +100,14 @@ class Doctor:
 
         Each look is taken when those before it are mended, so that one pass is enough.
         """
-        looks = (
+        report = []
+        for look in self._looks():
+            for finding in list(look(deadline)):
+                report.append(self._report(finding, fix))
+        return report
+
+    def _looks(self) -> tuple[Look, ...]:
+        return (
             self._operations,
             self._attachments_here,
             self._mount_table,
@@ -105,13 +118,37 @@ class Doctor:
             self._backend,
             self._limits,
             self._room,
+            self._own_housekeeping,
             self._housekeeping,
         )
-        report = []
+
+    def tend(self, *, everything: bool, elected: bool) -> Iterator[Finding]:
+        """
+        What the node's agent has to mend now.
+
+        everything
+            Also what takes a look at the whole backend.
+        elected
+            Also what one node does for all.
+        """
+        looks: tuple[Look, ...] = (
+            self._operations,
+            self._attachments_here,
+            self._purges,
+            self._in_trash,
+            self._own_housekeeping,
+        )
+        if everything:
+            looks = tuple(look for look in self._looks() if look != self._housekeeping)
+        if elected:
+            looks = (*looks, self._housekeeping)
         for look in looks:
-            for finding in list(look(deadline)):
-                report.append(self._report(finding, fix))
-        return report
+            # Nobody is waited for: who lives is left alone, and who is dead shows at the next look.
+            yield from (finding for finding in list(look(Deadline(0))) if finding.mend)
+
+    def mend(self, finding: Finding) -> JSON:
+        """Mend what was found; the finding as ``examine`` tells it."""
+        return self._report(finding, True)
 
     def _report(self, finding: Finding, fix: bool) -> JSON:
         fixed: bool | None = None
@@ -422,12 +459,18 @@ class Doctor:
         for name, says in self._capacity.near_full({"door": "doctor"}):
             yield Finding("capacity", name, says)
 
-    def _housekeeping(self, deadline: Deadline) -> Iterator[Finding]:
-        """What an agent would do as time passes; said only where something is to do."""
+    def _own_housekeeping(self, deadline: Deadline) -> Iterator[Finding]:
+        """What each node has to forget of its own."""
         gone = self._owners.gone()
         if gone:
             says = f"Processes that are gone are registered as owners ({len(gone)})."
             yield Finding("owners", self._context.node, says, self._owners.sweep)
+        if self._delegation.old():
+            says = "Answers to other nodes are kept that were asked for long ago."
+            yield Finding("requests", self._context.node, says, self._delegation.forget_old)
+
+    def _housekeeping(self, deadline: Deadline) -> Iterator[Finding]:
+        """What one node does for all as time passes; said only where something is to do."""
         if self._events.old():
             says = f"Events are older than {self._context.config.retention:g} days."
             yield Finding("events", self._context.node, says, self._events.forget_old)

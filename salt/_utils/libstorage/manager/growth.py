@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from ..controllers.contract import Grows
-from ..errors import InvalidInput, LibstorageError, NoSuchVolume, NotHere, Superseded, Unsupported
+from ..errors import InvalidInput, LibstorageError, NoSuchVolume, Superseded, Unsupported
 from ..records import JSON, Volume
 from ..store.contract import Compare, KeyAtRevision, Put, Write
 from . import keys
@@ -41,6 +41,7 @@ class Growth(Verbs):
             if found is None:
                 raise NoSuchVolume(name)
             entry, volume = found
+            self._need_here(volume, "resize", test=test)
             able = self._ability(volume)
             if mb_size < volume.mb_size:
                 raise InvalidInput(
@@ -67,8 +68,6 @@ class Growth(Verbs):
             deadline.check(f"{name} changes faster than this call can resize it; try again")
 
     def _ability(self, volume: Volume) -> Grows:
-        if volume.node and volume.node != self._context.node:
-            raise NotHere(f"{volume.name} has its data on {volume.node}; resize it there")
         controller = self._context.controller(volume)
         if not isinstance(controller, Grows):
             raise Unsupported(f"{controller.name} cannot resize: {volume.name} keeps its size")

@@ -59,6 +59,7 @@ from ..store.contract import (
 )
 from . import keys
 from .context import Context, Deadline
+from .nodes import Nodes
 from .owners import Owners
 
 OPERATION_SECONDS = 600.0
@@ -270,11 +271,21 @@ class Journal:
             if not self._owners.dead(operation):
                 deadline.check(in_words(operation))
                 self._context.await_change(entry, min(POLL, deadline.left()))
-            elif recover:
-                self.recover(entry, operation)
-            else:
+            elif not recover:
                 return operation
+            elif self._left_to_others(operation):
+                deadline.check(in_words(operation))
+                self._context.await_change(entry, min(POLL, deadline.left()))
+            else:
+                self.recover(entry, operation)
         return None
+
+    def _left_to_others(self, operation: Operation) -> bool:
+        """Are its data on another node, whose agent will recover it?"""
+        tied_to = operation.arguments.get("Node")
+        if not tied_to or tied_to == self._context.node:
+            return False
+        return Nodes(self._context).alive(tied_to)
 
     def recover(self, entry: Entry, operation: Operation) -> None:
         """Finish or undo a dead owner's operation, unless somebody else is faster."""

@@ -7,6 +7,11 @@ ATTACHMENTS = "attachments/"
 OPERATIONS = "operations/"
 OWNERS = "owners/"
 EVENTS = "events/"
+ELECTED = "elected"
+NODES = "nodes/"
+DELEGATED = "delegated/"
+FENCED = "fenced/"
+DRAINED = "drained/"
 PROFILES = "qos/profiles/"
 QOS_GLOBAL = "qos/global"
 SCHEMA = "schema"
@@ -59,6 +64,14 @@ def data(name: str, node: str = "") -> str:
 
 def purge(node: str, id: str = "") -> str:
     return f"purge/{node}/{id}"
+
+
+def node(name: str) -> str:
+    return f"{NODES}{name}"
+
+
+def delegated(node: str, id: str = "") -> str:
+    return f"{DELEGATED}{node}/{id}"
 
 
 def profile(name: str) -> str:

@@ -360,6 +360,13 @@ class QoS:
                 volume = self._lookup.known(name, deadline)[1]
                 need_limits(self._context.controller(volume), volume)
 
+    def follow(self, name: str | None = None) -> None:
+        """Bring this node's limits after a change by another: of all volumes here, or of one."""
+        if name is not None:
+            self._limiter.enforce(name)
+        else:
+            self._follow(lambda volume: volume.qos_state)
+
     def _follow(self, concerned: Callable[[Volume], bool]) -> None:
         """Bring the limits of the volumes in use here after a change of profiles or switch."""
         for value in list(self._store.values(keys.ATTACHMENTS)):

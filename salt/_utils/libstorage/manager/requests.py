@@ -78,7 +78,7 @@ class Requests:
             elif "answer" in entry.value:
                 return dict(entry.value["answer"])
             elif "error" in entry.value and not self._may_retry(entry):
-                raise _error(entry.value["error"])
+                raise errors.rebuilt(*entry.value["error"])
             elif "error" in entry.value or not self._store.alive(entry.value["owner"]):
                 if (mine := self._claim(key, entry.value["tries"] + 1, entry)) is not None:
                     return self._act(mine, act)
@@ -136,12 +136,3 @@ class Requests:
         """Delete them."""
         for entry in self.old():
             self._store.transact([KeyAtRevision(entry.key, entry.revision)], [Delete(entry.key)])
-
-
-def _error(told: list[str]) -> LibstorageError:
-    """The doer's error, of its own type, with its sentence."""
-    name, text = told
-    kind = getattr(errors, name, LibstorageError)
-    error = LibstorageError.__new__(kind)
-    Exception.__init__(error, text)
-    return error  # type: ignore[no-any-return]

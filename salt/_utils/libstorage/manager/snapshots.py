@@ -18,7 +18,6 @@ from ..errors import (
     LibstorageError,
     NoSuchSnapshot,
     NoSuchVolume,
-    NotHere,
     Superseded,
     Unsupported,
     VolumeExists,
@@ -342,9 +341,7 @@ class SnapshotVerbs(Verbs):
         found = self._lookup.settled(name, deadline, recover=not test)
         if found is None:
             raise NoSuchVolume(name)
-        node = found[1].node
-        if node and node != self._context.node:
-            raise NotHere(f"{name} has its data on {node}; ask there")
+        self._need_here(found[1], "ask", test=test)
         return found
 
     def _kept(self, volume_name: str, name: str) -> Kept:

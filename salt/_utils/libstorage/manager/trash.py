@@ -48,7 +48,6 @@ from ..errors import (
     LibstorageError,
     NoSpace,
     NoSuchVolume,
-    NotHere,
     NotInTrash,
     Superseded,
     VolumeExists,
@@ -430,10 +429,6 @@ class Trash(Verbs):
                 # An rm's is told by _being_removed, a purge is finished.
                 return (entry, trashed) if dead.verb == "undelete" else None
         return None
-
-    def _need_here(self, volume: Volume, verb: str) -> None:
-        if volume.node not in ("", self._context.node):
-            raise NotHere(f"{volume.name} has its data on {volume.node}; {verb} it there")
 
 
 def _row(trashed: Trashed) -> JSON:

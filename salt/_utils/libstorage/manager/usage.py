@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..errors import BackendError, NotHere, VolumeInUse
+from ..errors import BackendError, VolumeInUse
 from ..host import usage as host_usage
 from ..host.commands import Work
 from ..records import JSON, Volume
@@ -31,8 +31,7 @@ class Usage(Verbs):
         Raises NoSuchVolume, NotHere; a backend's failure stands in ``Err``.
         """
         _, volume = self._lookup.known(name, deadline)
-        if volume.node and volume.node != self._context.node:
-            raise NotHere(f"{name} has its data on {volume.node}; ask for its usage there")
+        self._need_here(volume, "ask")
         answer: JSON = {
             "Name": name,
             "Usage": [],

@@ -1,10 +1,13 @@
 """What each group of verbs has in hand."""
 
+from ..errors import Elsewhere, NotHere
+from ..records import Volume
 from .attachments import Attachments
 from .context import Context
 from .events import Events
 from .journal import Journal
 from .lookup import Lookup
+from .nodes import Nodes
 
 
 class Verbs:
@@ -24,7 +27,25 @@ class Verbs:
         self._lookup = lookup
         self._attachments = attachments
         self._events = events
+        self._nodes = Nodes(context)
         self._tell_rules(journal)
+
+    def _need_here(self, volume: Volume, verb: str, *, test: bool = False) -> None:
+        """
+        Raise Elsewhere where another node has the volume's data, NotHere if no agent lives there.
+
+        test
+            What would come of it the records tell.
+        """
+        if volume.node in ("", self._context.node):
+            return
+        if not self._nodes.alive(volume.node):
+            raise NotHere(
+                f"{volume.name} has its data on {volume.node}, where no agent is running; "
+                f"{verb} it there, or start the engine dsvolume_agent there"
+            )
+        if not test:
+            raise Elsewhere(volume.node)
 
     def _tell_rules(self, journal: Journal) -> None:
         """Tell what recovery does for each verb that is an operation."""

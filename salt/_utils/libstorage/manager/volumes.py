@@ -8,7 +8,6 @@ from ..errors import (
     InvalidInput,
     LibstorageError,
     NoSuchVolume,
-    NotHere,
     Superseded,
     VolumeExists,
     VolumeInUse,
@@ -206,6 +205,7 @@ class Volumes(Verbs):
             if found is None:
                 raise NoSuchVolume(name)
             entry, volume = found
+            self._need_here(volume, "remove", test=test)
             if test:
                 here = self._attachments.settled(name, volume, deadline, recover=False)
                 self._refuse_if_held(volume, force, free_here=not (here and here[1].users))
@@ -232,8 +232,6 @@ class Volumes(Verbs):
             Judge this node's attachment as gone: a removal would release it first.
         """
         name = volume.name
-        if volume.node and volume.node != self._context.node:
-            raise NotHere(f"{name} has its data on {volume.node}; remove it there")
         if volume.protected:
             raise VolumeInUse(f"Volume is protected: {name}; unprotect it first")
         snapshots = [s["Name"] for s in self._store.values(keys.snapshots(name))]

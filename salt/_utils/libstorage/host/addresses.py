@@ -1,0 +1,20 @@
+"""This host's addresses, as other hosts may know it."""
+
+import ipaddress
+
+import psutil
+
+
+def own() -> list[str]:
+    """The addresses of all interfaces that others may reach, IPv4 first."""
+    found = []
+    for addresses in psutil.net_if_addrs().values():
+        for address in addresses:
+            try:
+                known = ipaddress.ip_address(address.address.partition("%")[0])
+            except ValueError:
+                continue
+            if not (known.is_loopback or known.is_link_local):
+                found.append(known)
+    ordered = sorted(set(found), key=lambda address: (address.version, int(address)))
+    return [str(address) for address in ordered] or ["127.0.0.1"]

@@ -1,0 +1,117 @@
+"""
+Nodes: who is there, with which boot, configuration and versions.
+
+``nodes/<node>`` is bound to the lease of the node's agent: it goes when the agent does. A name
+belongs to one host: an agent that finds it taken by another living boot refuses to start. After a
+reboot its own old key may outlive the old boot for a lease; it waits for that.
+"""
+
+import hashlib
+import json
+import socket
+import threading
+import time
+from dataclasses import asdict
+
+from .. import __version__
+from ..errors import ConfigInvalid
+from ..host import addresses
+from ..records import JSON, now
+from ..store.contract import Compare, KeyAbsent, KeyAtRevision, Put
+from . import keys
+from .context import SCHEMA, Context
+
+OWN = ("node", "root", "run_dir", "mount_root")
+"""Settings that may differ from node to node."""
+PATIENCE = 2.0
+"""Lease times for which an agent waits for its predecessor's key."""
+
+
+class Nodes:
+    """The nodes' keys; this node's is written by its agent."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._store = context.store
+
+    def register(self, stop: threading.Event) -> None:
+        """
+        Say that this node is here, as long as this process lives; or give up at ``stop``.
+
+        Raises ConfigInvalid where another living host has the name.
+        """
+        _ = self._context.cluster
+        until = time.monotonic() + PATIENCE * self._context.config.lease
+        while True:
+            entry = self._store.get(keys.node(self._context.node), linearizable=True)
+            mine = self.describe()
+            compare: Compare = KeyAbsent(keys.node(self._context.node))
+            if entry is not None:
+                compare = KeyAtRevision(entry.key, entry.revision)
+                taken = entry.value["BootId"] != mine["BootId"]
+                if taken and self._store.alive(entry.value["Owner"]):
+                    if time.monotonic() > until:
+                        raise ConfigInvalid(
+                            f"The node name {self._context.node} belongs to a living host "
+                            f"({', '.join(entry.value['Addresses'])}); give this one another "
+                            f"minion id"
+                        )
+                    if stop.wait(min(0.1, self._context.config.lease / 3)):
+                        return
+                    continue
+            key = keys.node(self._context.node)
+            if self._store.transact([compare], [Put(key, mine, leased=True)]) is not None:
+                return
+
+    def registered(self) -> bool:
+        """Is this node's key there, and this process's?"""
+        entry = self._store.get(keys.node(self._context.node), linearizable=True)
+        return entry is not None and entry.value["Owner"] == self._store.owner()
+
+    def alive(self, node: str) -> bool:
+        """Does an agent live on the node?"""
+        entry = self._store.get(keys.node(node), linearizable=True)
+        return entry is not None and self._store.alive(entry.value["Owner"])
+
+    def describe(self) -> JSON:
+        """What this node's key tells."""
+        config = self._context.config
+        return {
+            "Name": config.node,
+            "BootId": self._context.boot_id(),
+            "Owner": self._store.owner(),
+            "Host": socket.gethostname(),
+            "Addresses": addresses.own(),
+            "Policies": dict(config.policies),
+            "ConfigHash": self.config_hash(),
+            "Versions": {"libstorage": __version__, "schema": SCHEMA},
+            "Since": now(),
+        }
+
+    def config_hash(self) -> str:
+        """Of the settings that all nodes should have alike; secrets of the store are not in it."""
+        shared = {k: v for k, v in asdict(self._context.config).items() if k not in OWN}
+        shared["store"] = {"kind": shared["store"].get("kind")}
+        text = json.dumps(shared, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def ls(self) -> list[JSON]:
+        """
+        Every node that has an agent, an attachment or data, by name.
+
+        ``Alive`` says whether its agent lives; ``Attached`` and ``Data`` count volumes.
+        """
+        rows: dict[str, JSON] = {}
+        for value in self._store.values(keys.NODES):
+            row = {k: v for k, v in value.items() if k != "Owner"}
+            rows[value["Name"]] = {**row, "Alive": self._store.alive(value["Owner"])}
+        for prefix, field in ((keys.ATTACHMENTS, "Attached"), ("data/", "Data")):
+            for entry in self._store.list(prefix):
+                name = entry.key.rpartition("/")[2]
+                row = rows.setdefault(name, {"Name": name, "Alive": False})
+                row[field] = row.get(field, 0) + 1
+        for value in self._store.values(keys.VOLUMES):
+            if value["Node"]:
+                row = rows.setdefault(value["Node"], {"Name": value["Node"], "Alive": False})
+                row["Data"] = row.get("Data", 0) + 1
+        return [{"Attached": 0, "Data": 0, **rows[name]} for name in sorted(rows)]
