@@ -115,14 +115,9 @@ class Hand:
     def _renew_uuid(self, image: Path, fstype: str) -> None:
         command("blkid", "-p", "-o", "value", "-s", "UUID", str(image))
         if fstype == "xfs":
-            point = self.folder / "maintenance" / image.stem
-            point.mkdir()
-            command("mount", "-n", "-t", "xfs", "-o", "loop,nosuid,nodev,nouuid", image, point)
-            command("umount", "-n", point)
-            point.rmdir()
             command("xfs_admin", "-U", "generate", str(image))
         else:
-            command("e2fsck", "-p", "-f", str(image))
+            command("e2fsck", "-p", str(image))
             command("tune2fs", "-U", "random", str(image))
         command("blkid", "-p", "-o", "value", "-s", "UUID", str(image))
 

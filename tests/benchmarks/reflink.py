@@ -3,8 +3,8 @@ The stories of a disk whose files share blocks: a copy takes the same time whate
 
 The disk is an xfs in a sparse file of its own. A volume of 20 GB is measured beside one of 100 MB:
 what stands as its floor is our own time for the small one, so that its ratio is how the time grows.
-The copy does not; the UUID that a clone gets does: its tools read or write what grows with the
-filesystem (xfs_admin the whole log, e2fsck every group).
+The copy does not grow, and the clone of an ext4 does not either; that of an xfs does, as far as
+its log grows: xfs_admin writes the whole of it with the new UUID.
 """
 
 import os

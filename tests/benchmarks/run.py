@@ -54,7 +54,7 @@ TARGETS = {
     "local.rm_ext4": Target(ratio=1.5),
     **{f"local.{v}": Target(ratio=1.3) for v in ("snapshot", "clone", "rollback", "resize")},
     **{f"local.reflink_snapshot_{f}_20g": Target(ratio=1.3) for f in ("xfs", "ext4", "raw")},
-    "local.reflink_clone_raw_20g": Target(ratio=1.3),
+    **{f"local.reflink_clone_{f}_20g": Target(ratio=1.3) for f in ("ext4", "raw")},
     "store.ls_10000": Target(ms=150),
     "store.info_10000": Target(ms=2),
 }

@@ -100,3 +100,14 @@ def test_a_read_only_look_changes_no_bit(site: Site, fstype: str) -> None:
     assert (point / "file").read_text() == "kept"
     mounts.unmount(WORK, point)
     assert bits(path) == before
+
+
+def test_an_ext4_without_a_seed_is_checked_before_its_uuid_changes(site: Site) -> None:
+    path = image(site, 16)
+    WORK.run("mkfs.ext4", "-q", "-O", "metadata_csum,^metadata_csum_seed", str(path))
+    (mounted(site, path, "ext4") / "file").write_text("x")
+    mounts.unmount(WORK, site.root / "m")
+    before = filesystems.uuid(WORK, path)
+    filesystems.renew_uuid(WORK, path, "ext4", lambda _: None)
+    assert filesystems.uuid(WORK, path) not in ("", before)
+    filesystems.check(WORK, path, "ext4", fully=True)
