@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from loaded import States, working_on
 from situations import KINDS, kill_during, nothing_is_written
 
-from lab.site import Site, assert_clean
+from lab.site import KEEPS_TRASH, Site, assert_clean
 from libstorage.errors import LibstorageError
 from libstorage.manager import Given, VolumeManager
 
@@ -94,7 +94,13 @@ OPTIONS = st.fixed_dictionaries(
         "labels": st.sampled_from([{"team": "web"}, "team=db", "team=,tier=2", {}]),
         "opt": st.just("atime=false"),
         "size": st.sampled_from([1, 8, 9, 32]),
+        "qos_profile": st.sampled_from(["slow", "default", "nope"]),
+        "qos": st.booleans(),
     },
+)
+PROFILE = "slow"
+LIMITS = st.fixed_dictionaries(
+    {}, optional={"write_bw": st.sampled_from([0, 10**8]), "weight": st.sampled_from([10, 500])}
 )
 
 
@@ -109,7 +115,32 @@ def _declared(name: str, kind: str) -> st.SearchStrategy[Declared]:
     users = st.fixed_dictionaries({"id": st.sampled_from(IDS)})
     return st.one_of(
         st.builds(Declared, st.just("present"), st.just(name), st.one_of(same, other)),
-        st.builds(Declared, st.just("absent"), st.just(name), st.just({})),
+        st.builds(
+            Declared,
+            st.just("absent"),
+            st.just(name),
+            st.fixed_dictionaries({}, optional={"purge": st.booleans()}),
+        ),
+        st.builds(
+            Declared,
+            st.sampled_from(["snapshot_present", "snapshot_absent"]),
+            st.just(f"{name}@s"),
+            st.just({}),
+        ),
+        st.builds(
+            Declared,
+            st.just("qos_applied"),
+            st.just(name),
+            st.fixed_dictionaries(
+                {},
+                optional={
+                    "profile": st.sampled_from([PROFILE, "default", "nope"]),
+                    "enabled": st.booleans(),
+                },
+            ),
+        ),
+        st.builds(Declared, st.just("qos_profile_present"), st.just(PROFILE), LIMITS),
+        st.builds(Declared, st.just("qos_profile_absent"), st.just(PROFILE), st.just({})),
         st.builds(Declared, st.just("mounted"), st.just(name), users),
         st.builds(Declared, st.just("unmounted"), st.just(name), users),
         st.builds(
@@ -199,10 +230,11 @@ def _run(opts: dict[str, Any], modules: Any, loader: Any, number: int) -> None:
         situation, declarations = drawn
         with (
             tempfile.TemporaryDirectory(prefix="dsvolume-states-") as folder,
-            Site(Path(folder, "site")) as site,
+            Site(Path(folder, "site"), trash=KEEPS_TRASH) as site,
             working_on(opts, modules, site),
         ):
             states = States(loader, modules)
+            assert states.qos_profile_present(PROFILE, write_bw=10**8)["result"] is True
             for name, actual in situation.items():
                 _make(site, name, actual)
             for declared in declarations:
@@ -212,7 +244,8 @@ def _run(opts: dict[str, Any], modules: Any, loader: Any, number: int) -> None:
                     assert states.unmounted(name, id=id)["result"] is True
                 if f"volumes/{name}" in site.values("volumes/"):
                     assert states.protected(name, protected=False)["result"] is not None
-                assert states.absent(name)["result"] is True
+                    assert states.snapshot_absent(f"{name}@s")["result"] is True
+                assert states.absent(name, purge=True)["result"] is True
             # What killed processes have registered, nobody else takes off the list.
             modules["dsvolume.doctor"](fix=True)
             assert_clean(site)
