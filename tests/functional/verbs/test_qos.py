@@ -1,6 +1,7 @@
 """QoS: profiles, which volumes they limit, and what of it is in effect on the host."""
 
 import json
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -358,6 +359,33 @@ def test_info_tells_what_is_in_effect(manager: VolumeManager, used: str, group: 
         {"Cgroup": group.path, **default},
     ]
     assert manager.ls() == [info]
+
+
+def test_a_weight_is_in_effect_where_the_scheduler_knows_it(
+    manager: VolumeManager, used: str, group: Cgroup
+) -> None:
+    manager.qos.create("heavy", {"weight": 777})
+    manager.qos.apply("heavy", ["v"])
+    manager.qos.enable(["v"])
+
+    def weights() -> dict[str, int]:
+        return {row["Cgroup"]: row["Weight"] for row in manager.info("v")[0]["QoSLimits"]}
+
+    assert weights()[group.path] == 0
+    scheduler = Path(f"/sys/dev/block/{throttling.number(used)}/queue/scheduler")
+    before = scheduler.read_text()
+    if "bfq" not in before:
+        subprocess.run(["modprobe", "bfq"], check=True)
+    try:
+        scheduler.write_text("bfq")
+        manager.qos.enable(["v"])
+        assert weights()[group.path] == 777
+        manager.qos.edit("heavy", {"weight": 10})
+        assert weights()[group.path] == 10
+        manager.qos.disable(["v"])
+        assert manager.info("v")[0]["QoSLimits"] is None
+    finally:
+        scheduler.write_text(before.partition("[")[2].partition("]")[0])
 
 
 def test_each_users_cgroup_is_limited_while_he_uses_it(
