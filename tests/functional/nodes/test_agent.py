@@ -168,6 +168,9 @@ def test_the_trash_of_another_node(tmp_path: Path) -> None:
         until(lambda: bool(other.nodes()) and other.nodes()[0]["Alive"])
         other.rm("v")
         assert [row["Name"] for row in other.trash_ls()] == ["v"]
+        assert other.undelete("v", new="w", test=True)["Name"] == "w"
+        assert other.rm("v", purge=True, test=True)["Name"] == "v"
+        assert [row["Name"] for row in other.trash_ls()] == ["v"]
         assert other.undelete("v", new="w")["Name"] == "w"
         assert_intact(manager, "w")
         other.rm("w")

@@ -160,7 +160,7 @@ class Trash(Verbs):
                 raise VolumeExists(
                     f"Volume exists: {new}; undelete the removed one under another name (new=NAME)"
                 )
-            self._need_here(trashed.volume, "undelete")
+            self._need_here(trashed.volume, "undelete", test=test)
             restored, compares, writes = self._with_parent(trashed, new)
             if test:
                 return restored
@@ -274,7 +274,9 @@ class Trash(Verbs):
         here = [volume for volume in found if volume.node in ("", self._context.node)]
         purged = [volume for volume in here if test or self._purge(volume, by, deadline)]
         for volume in found:
-            self._need_here(volume, "purge")
+            self._need_here(volume, "purge", test=test)
+        if test:
+            return found[0]
         if not purged:
             raise NoSuchVolume(name)
         return purged[0]
