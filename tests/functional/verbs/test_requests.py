@@ -260,7 +260,9 @@ def test_an_image_is_removed_by_its_own_node_whoever_asks_first(
     site: Site, managers: list[VolumeManager]
 ) -> None:
     record = managers[1].create("v", GIVENS["ext4"])["Volume"]
-    with pytest.raises(NotHere, match=r"^v has its data on node2; remove it there$"):
+    with pytest.raises(
+        NotHere, match=r"^v has its data on node2, where no agent is running; remove it there"
+    ):
         managers[0].rm("v", request=JOB)
     assert managers[1].rm("v", request=JOB) == record
     assert managers[2].rm("v", request=JOB) == record

@@ -488,9 +488,14 @@ def test_what_is_tied_to_a_node_comes_back_and_goes_there(
     other = site.manager("node2")
     assert names(other) == ["v"]
     with site.nothing_changes():
-        with pytest.raises(NotHere, match=f"^v has its data on {NODE}; undelete it there$"):
+        with pytest.raises(
+            NotHere,
+            match=f"^v has its data on {NODE}, where no agent is running; undelete it there",
+        ):
             other.undelete("v")
-        with pytest.raises(NotHere, match=f"^v has its data on {NODE}; purge it there$"):
+        with pytest.raises(
+            NotHere, match=f"^v has its data on {NODE}, where no agent is running; purge it there"
+        ):
             other.rm("v", purge=True)
     assert [f for f in other.doctor(fix=True) if f["Kind"] == "trash"] == []
     assert names(manager) == ["v"]
