@@ -5,7 +5,7 @@ A real etcd cluster, of one member or three, on free ports of the loopback.
         store = EtcdStore(EtcdSettings.read(cluster.store("/a")), describe=dict)
         cluster.members[0].kill()
 
-Its servers end with the thread that started them, whatever happens to it.
+A server ends with the thread that started it, whatever happens to that: start it in one that stays.
 """
 
 import datetime
@@ -240,10 +240,19 @@ class Cluster:
         self.token = ask("auth/authenticate", {"name": "root", "password": root})["token"]
 
     def _make_certificates(self) -> None:
-        """``ca``, ``cert`` and ``key`` for clients, ``server`` and ``server-key``."""
+        """
+        ``ca``; ``cert`` and ``key`` for clients; ``server``; ``named``, for a client too.
+
+        The latter has a common name, which etcd's JSON gateway does not take beside a password.
+        """
         authority = ec.generate_private_key(ec.SECP256R1())
-        self._write("ca", None, "lab authority", authority, authority)
-        for name, key_name, subject in (("cert", "key", "node"), ("server", "server-key", "etcd")):
+        organisation, common = NameOID.ORGANIZATION_NAME, NameOID.COMMON_NAME
+        self._write("ca", None, organisation, authority, authority)
+        for name, key_name, subject in (
+            ("cert", "key", organisation),
+            ("server", "server-key", common),
+            ("named", "named-key", common),
+        ):
             own = ec.generate_private_key(ec.SECP256R1())
             self._write(name, key_name, subject, own, authority)
         self.options |= {
@@ -259,19 +268,18 @@ class Cluster:
         self,
         name: str,
         key_name: str | None,
-        subject: str,
+        subject: x509.ObjectIdentifier,
         own: ec.EllipticCurvePrivateKey,
         authority: ec.EllipticCurvePrivateKey,
     ) -> None:
-        now = datetime.datetime.now(datetime.timezone.utc)
-        issuer = "lab authority"
+        now = datetime.datetime.now(datetime.UTC)
         # etcd's JSON gateway shows the server's certificate to the server itself, as a client.
         usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
         address = x509.IPAddress(ipaddress.ip_address(HOST))
         builder = (
             x509.CertificateBuilder()
-            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)]))
-            .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
+            .subject_name(x509.Name([x509.NameAttribute(subject, name)]))
+            .issuer_name(x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "ca")]))
             .public_key(own.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - datetime.timedelta(hours=1))

@@ -27,13 +27,13 @@ import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from ..errors import ConfigInvalid, StoreUnavailable
 from .etcd_settings import Endpoint, EtcdSettings
 
 LIMIT = 9.0
-"""Seconds until StoreUnavailable, whatever is tried meanwhile."""
+"""Seconds until StoreUnavailable, whatever is tried meanwhile; looked up at each request."""
 _ATTEMPT = (0.2, 5.0)  # one endpoint's share of the limit, at least and at most
 _ROUND = 0.1  # pause after all endpoints have failed
 
@@ -41,6 +41,7 @@ _CANCELLED, _UNKNOWN, _DEADLINE, _EXHAUSTED, _INTERNAL, _UNAVAILABLE = 1, 2, 4, 
 _PASSING = (_CANCELLED, _UNKNOWN, _DEADLINE, _EXHAUSTED, _INTERNAL, _UNAVAILABLE)
 
 JSON = dict[str, Any]
+_Result = TypeVar("_Result")
 
 
 class Refused(StoreUnavailable):
@@ -52,13 +53,25 @@ class Refused(StoreUnavailable):
 
 
 class Failed(Exception):
-    """One endpoint did not serve; ``sent``: it may have done what was asked nevertheless."""
+    """
+    One endpoint did not serve.
 
-    def __init__(self, reason: str, *, sent: bool, stay: bool = False) -> None:
+    sent
+        It may have done what was asked nevertheless.
+    stay
+        The endpoint itself is well: ask it once more.
+    lasting
+        It will not serve however often it is asked.
+    """
+
+    def __init__(
+        self, reason: str, *, sent: bool, stay: bool = False, lasting: bool = False
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.sent = sent
-        self.stay = stay  # the endpoint itself is well: ask it once more
+        self.stay = stay
+        self.lasting = lasting
 
 
 class Client:
@@ -89,7 +102,7 @@ class Client:
     # -- requests
 
     def call(
-        self, path: str, body: JSON, *, again: JSON | None = None, limit: float = LIMIT
+        self, path: str, body: JSON, *, again: JSON | None = None, limit: float | None = None
     ) -> tuple[JSON, bool]:
         """
         The answer, and whether an earlier attempt may have been carried out before this one.
@@ -97,7 +110,7 @@ class Client:
         again
             What to ask instead once that is so.
         limit
-            Seconds until StoreUnavailable.
+            Seconds until StoreUnavailable; default: LIMIT.
         """
         doubt = False
 
@@ -111,26 +124,32 @@ class Client:
 
         return self.somewhere(attempt, limit), doubt
 
-    def somewhere(self, attempt: Callable[[Endpoint, float], Any], limit: float = LIMIT) -> Any:
+    def somewhere(
+        self, attempt: Callable[[Endpoint, float], _Result], limit: float | None = None
+    ) -> _Result:
         """What ``attempt(endpoint, seconds)`` returns for the first endpoint that serves."""
+        limit = LIMIT if limit is None else limit
         end = time.monotonic() + limit
         count = len(self._settings.endpoints)
         share = min(max(limit / count, _ATTEMPT[0]), _ATTEMPT[1])
-        reasons: dict[Endpoint, str] = {}
-        failures = 0
-        while (left := end - time.monotonic()) > 0.01 or not reasons:
+        failures: dict[Endpoint, Failed] = {}
+        failed = 0
+        while (left := end - time.monotonic()) > 0.01 or not failures:
             endpoint = self.endpoint
             try:
                 return attempt(endpoint, max(min(share, left), 0.01))
             except Failed as failure:
-                reasons[endpoint] = failure.reason
+                if left >= share or endpoint not in failures:  # not the end of the time's reason
+                    failures[endpoint] = failure
                 if failure.stay:
                     continue
                 self.leave(endpoint)
-            failures += 1
-            if failures % count == 0:
+            failed += 1
+            if failed % count == 0:
+                if len(failures) == count and all(f.lasting for f in failures.values()):
+                    break
                 time.sleep(max(0.0, min(_ROUND, end - time.monotonic())))
-        told = "; ".join(f"{endpoint}: {reason}" for endpoint, reason in reasons.items())
+        told = "; ".join(f"{endpoint}: {failure.reason}" for endpoint, failure in failures.items())
         raise StoreUnavailable(
             f"The store cannot be reached ({told}): start etcd, or correct dsvolume:store"
         )
@@ -155,7 +174,7 @@ class Client:
         except (OSError, http.client.HTTPException, ValueError) as exc:
             self.drop(connection)
             stale = used and not isinstance(exc, TimeoutError)
-            raise Failed(in_words(exc, seconds), sent=sent, stay=stale) from exc
+            raise broken(exc, seconds, sent=sent, stay=stale) from exc
         except BaseException:
             self.drop(connection)
             raise
@@ -176,7 +195,7 @@ class Client:
         except ValueError:
             found = None
         if not isinstance(found, dict):
-            raise Failed(_no_gateway(status, text), sent=status >= 500)
+            raise Failed(_no_gateway(status, text), sent=status >= 500, lasting=status < 500)
         if status == 200 and "error" not in found:
             result: JSON = found.get("result", found)
             return result
@@ -204,7 +223,7 @@ class Client:
                 f"{self.where()} refused user {self._settings.user}: wrong password, or no such "
                 "user; correct dsvolume:store:user and password_file"
             )
-        if "user name is empty" in words:
+        if "user name is empty" in words or ("permission denied" in words and not token):
             raise ConfigInvalid(
                 f"{self.where()} wants a password: set dsvolume:store:user and password_file"
             )
@@ -214,7 +233,7 @@ class Client:
                 f"{self._settings.prefix}: give it a role that may read and write them "
                 "(etcdctl role grant-permission --prefix)"
             )
-        if code in _PASSING and "too large" not in words:
+        if code in _PASSING and not any(size in words for size in ("too large", "larger than")):
             raise Failed(words, sent="too many requests" not in words)
         raise Refused(f"The store refused a request ({self.where()}): {words}", words)
 
@@ -231,7 +250,7 @@ class Client:
             response = connection.getresponse()
             text = response.read()
         except (OSError, http.client.HTTPException, ValueError) as exc:
-            raise Failed(in_words(exc, seconds), sent=False) from exc
+            raise broken(exc, seconds) from exc
         finally:
             self.drop(connection)
         try:
@@ -260,7 +279,7 @@ class Client:
             connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         except (OSError, ValueError) as exc:
             self.drop(connection)
-            raise Failed(in_words(exc, seconds), sent=False) from exc
+            raise broken(exc, seconds) from exc
         return connection
 
     def drop(self, connection: http.client.HTTPConnection) -> None:
@@ -304,12 +323,23 @@ def headers(token: str | None) -> dict[str, str]:
     return {"Content-Type": "application/json"} | ({"Authorization": token} if token else {})
 
 
-def in_words(exc: BaseException, seconds: float) -> str:
+def broken(exc: Exception, seconds: float, *, sent: bool = False, stay: bool = False) -> Failed:
+    """What a connection's error comes to."""
+    closed = isinstance(exc, ssl.SSLEOFError | ssl.SSLZeroReturnError)
+    lasting = isinstance(exc, ssl.SSLError) and not closed
+    return Failed(_in_words(exc, seconds), sent=sent, stay=stay, lasting=lasting)
+
+
+def _in_words(exc: Exception, seconds: float) -> str:
     """Why an endpoint did not serve."""
     if isinstance(exc, TimeoutError):
         return f"no answer within {seconds:.1f} s"
     if isinstance(exc, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted ({exc.verify_message}): check dsvolume:store:ca"
+    if isinstance(exc, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+        return "it closed the connection; should it not speak TLS, write http://"
+    if isinstance(exc, http.client.RemoteDisconnected):
+        return "it closed the connection; should it speak TLS, write https://"
     if isinstance(exc, ssl.SSLError):
         reason = exc.reason or str(exc)
         if any(word in reason for word in ("ALERT", "HANDSHAKE", "CERTIFICATE")):
@@ -325,6 +355,11 @@ def in_words(exc: BaseException, seconds: float) -> str:
 def _no_gateway(status: int, text: bytes) -> str:
     if b"HTTP request to an HTTPS server" in text:
         return "it speaks TLS: write https://"
+    if b"CommonName" in text:
+        return (
+            "beside a password it takes no certificate that has a common name: make "
+            "dsvolume:store:cert one without (a subject such as O=dsvolume)"
+        )
     if status == 404:
         return "it does not serve etcd's v3 API as JSON (etcd 3.4 or later, --enable-grpc-gateway)"
     return f"it does not answer as etcd does (HTTP status {status})"

@@ -25,8 +25,9 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from ..errors import StoreUnavailable
+from . import etcd_client
 from .contract import Describe, Value
-from .etcd_client import LIMIT, Client, Refused
+from .etcd_client import Client, Refused
 
 _EXIT_PATIENCE = 0.3
 
@@ -95,7 +96,7 @@ class EtcdLeases:
             atexit.register(self._at_exit)
             return mine.id
 
-    def release(self, owner: str, limit: float = LIMIT) -> None:
+    def release(self, owner: str, limit: float | None = None) -> None:
         """End an owner's lease; etcd deletes every key bound to it in the same transaction."""
         lease = lease_of(owner)
         if lease is None:
@@ -109,7 +110,7 @@ class EtcdLeases:
     def close(self) -> None:
         """End this process's owner, as far as etcd answers."""
         atexit.unregister(self._at_exit)
-        self._end(LIMIT)
+        self._end(etcd_client.LIMIT)
 
     def _own(self) -> _Owner | None:
         mine = self._mine

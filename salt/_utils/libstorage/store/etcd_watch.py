@@ -26,7 +26,7 @@ from contextlib import closing
 from typing import Any
 
 from ..errors import Compacted
-from .etcd_client import JSON, Client, Failed, headers, in_words
+from .etcd_client import JSON, Client, Failed, broken, headers
 from .etcd_settings import Endpoint
 
 _SETTLE = 0.5
@@ -51,7 +51,7 @@ class Watch:
         """The events, in order; ends after ``timeout`` seconds without one."""
         changed = time.monotonic()
         while True:
-            stream: _Stream = self._client.somewhere(self._open)
+            stream = self._client.somewhere(self._open)
             with closing(stream):
                 settled = time.monotonic() + (_SETTLE if stream.revision >= self._next else 0)
                 try:
@@ -139,7 +139,7 @@ class _Stream:
         try:
             self._socket.sendall("\r\n".join(lines).encode() + body)
         except OSError as exc:
-            raise Failed(in_words(exc, 0), sent=False) from exc
+            raise broken(exc, 0) from exc
 
     def read(self, seconds: float) -> JSON | None:
         """The next answer, None where none comes in time. Raises Failed, Refused, Compacted."""
@@ -166,7 +166,7 @@ class _Stream:
             except TimeoutError:
                 return None
             except (OSError, ValueError) as exc:
-                raise Failed(in_words(exc, seconds=0), sent=False) from exc
+                raise broken(exc, 0) from exc
             if not more:
                 if self._buffer and self._status:  # an error's text has no end of line
                     mark, found = b"", len(self._buffer)
