@@ -150,15 +150,14 @@ class TestFailOver:
         put(store, "k", 1)
         for member in three.members[:2]:
             member.kill() if way == "killed" else member.freeze()
-        for act in (lambda: put(store, "k", 2), store.revision)[: 1 + (way == "killed")]:
-            began = time.monotonic()
-            with pytest.raises(StoreUnavailable, match=r"cannot be reached .*start etcd, or"):
-                act()
-            assert time.monotonic() - began < WITHIN
+        began = time.monotonic()
+        with pytest.raises(StoreUnavailable, match=r"cannot be reached .*start etcd, or"):
+            put(store, "k", 2) if way == "killed" else store.get("k")
+        assert time.monotonic() - began < WITHIN
         for member in three.members[:2]:
             member.start() if way == "killed" else member.thaw()
         three.wait()
-        assert numbers(store, "k") in ([1], [2])
+        assert numbers(store, "k") in ([1], [2]), "it was not told whether it was written"
         put(store, "k", 3)
         assert numbers(store, "k") == [3]
 
@@ -186,13 +185,16 @@ while done < 40:
         assert [writer.wait(60) for writer in writers] == [0] * 8
         assert numbers(store, "counter") == [320]
 
-    def test_nobody_there_names_the_endpoint_and_the_reason(self) -> None:
+    def test_nobody_there_names_the_endpoint_and_the_reason(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(etcd_client, "LIMIT", 2.0)
         port = free_ports(1)[0]
         with open_on({"kind": "etcd", "endpoints": [f"http://127.0.0.1:{port}"]}) as store:
             began = time.monotonic()
             with pytest.raises(StoreUnavailable, match=rf"127.0.0.1:{port}: Connection refused"):
                 store.get("k")
-            assert 1 < time.monotonic() - began < WITHIN
+            assert 1 < time.monotonic() - began < 3, "it may be starting just now"
 
     def test_a_store_that_comes_while_it_is_asked_is_used(
         self, make_etcd: Make, three: Cluster
@@ -209,6 +211,42 @@ while done < 40:
             member.start()
         asking.join()
         assert found == [1]
+
+    def test_many_threads_are_told_together(
+        self, make_etcd: Make, three: Cluster, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(etcd_client, "LIMIT", 2.0)
+        store = make_etcd(three)
+        store.owner()
+        for member in three.members:
+            member.freeze()
+        told: list[float] = []
+
+        def ask() -> None:
+            began = time.monotonic()
+            with pytest.raises(StoreUnavailable):
+                store.owner()
+            told.append(time.monotonic() - began)
+
+        threads = [threading.Thread(target=ask) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(told) == 8
+        assert max(told) < 4
+
+    def test_members_of_two_clusters_are_refused_before_anything_is_written(
+        self, three: Cluster, etcd: Cluster
+    ) -> None:
+        endpoints = [three.members[0].endpoint, etcd.members[0].endpoint]
+        with open_on(three.store("/apart", endpoints=endpoints)) as store:
+            put(store, "k", 1)
+            store._client.leave(store._client.endpoint)
+            with pytest.raises(ConfigInvalid, match="not members of one etcd cluster"):
+                put(store, "k", 2)
+        with open_on(three.store("/apart")) as one, open_on(etcd.store("/apart")) as other:
+            assert sorted([numbers(one, ""), numbers(other, "")]) == [[], [1]]
 
 
 class Cut:
@@ -339,7 +377,10 @@ class TestWatches:
                 list(store.watch("v/", revision, timeout=0))
         assert [c.value for c in store.watch("v/", last, timeout=0)] == [{"n": 2}]
 
-    def test_a_store_that_stays_away_is_told(self, make_etcd: Make, three: Cluster) -> None:
+    def test_a_store_that_stays_away_is_told(
+        self, make_etcd: Make, three: Cluster, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(etcd_client, "LIMIT", 3.0)
         store = make_etcd(three)
         watch = store.watch("v/", put(store, "v/k"))
         next(watch)
@@ -348,7 +389,7 @@ class TestWatches:
         began = time.monotonic()
         with pytest.raises(StoreUnavailable):
             next(watch)
-        assert time.monotonic() - began < WITHIN
+        assert time.monotonic() - began < 4
 
     def test_a_watch_that_is_left_closes_its_connection(self, store: EtcdStore) -> None:
         watch = store.watch("v/", put(store, "v/k"))

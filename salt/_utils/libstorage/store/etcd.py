@@ -247,14 +247,14 @@ class EtcdStore:
         self._leases.close()
         self._client.close()
 
-    def _put_owner(self, owner: str, value: Value, lease: int) -> None:
+    def _put_owner(self, owner: str, value: Value, lease: int, limit: float) -> None:
         text = _text(value, uuid.uuid4().hex)
         body = {"key": self._encode(_OWNERS + owner), "value": text, "lease": str(lease)}
-        self._client.call("kv/put", body)
+        self._client.call("kv/put", body, limit=limit)
 
-    def _owner_exists(self, owner: str) -> bool:
+    def _owner_exists(self, owner: str, limit: float | None = None) -> bool:
         body = {"key": self._encode(_OWNERS + owner), "count_only": True}
-        return int(self._client.call("kv/range", body)[0].get("count", 0)) > 0
+        return int(self._client.call("kv/range", body, limit=limit)[0].get("count", 0)) > 0
 
     # -- keys and values
 

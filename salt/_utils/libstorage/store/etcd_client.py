@@ -25,6 +25,7 @@ import ssl
 import threading
 import time
 import weakref
+from base64 import b64encode
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NoReturn, TypeVar
@@ -82,6 +83,7 @@ class Client:
         self._context: ssl.SSLContext | None = None
         self._current = random.randrange(len(settings.endpoints))
         self._token: str | None = None
+        self._cluster: dict[Endpoint, str] = {}
         self._begin()
         _clients.add(self)
 
@@ -161,6 +163,22 @@ class Client:
 
     def ask(self, endpoint: Endpoint, path: str, body: JSON, seconds: float) -> JSON:
         """One request to one endpoint. Raises Failed, Refused, ConfigInvalid."""
+        if len(self._settings.endpoints) > 1 and endpoint not in self._cluster:
+            self._meet(endpoint, seconds)
+        return self._ask(endpoint, path, body, seconds)
+
+    def _meet(self, endpoint: Endpoint, seconds: float) -> None:
+        """Before its first use: is it of the same cluster as the others? Their data would part."""
+        body = {"key": b64encode(self._settings.prefix.encode()).decode(), "count_only": True}
+        found = self._ask(endpoint, "kv/range", body, seconds)["header"]["cluster_id"]
+        if others := [e for e, cluster in self._cluster.items() if cluster != found]:
+            raise ConfigInvalid(
+                f"{endpoint} and {others[0]} are not members of one etcd cluster: correct "
+                "dsvolume:store:endpoints (or restart this process, if the cluster was made anew)"
+            )
+        self._cluster[endpoint] = found
+
+    def _ask(self, endpoint: Endpoint, path: str, body: JSON, seconds: float) -> JSON:
         end = time.monotonic() + seconds
         token = self.token(endpoint, seconds)
         connection, used = self._take(endpoint, seconds)
@@ -202,7 +220,8 @@ class Client:
         error = found.get("error")
         inner = error if isinstance(error, dict) else found
         words = str(inner.get("message") or inner.get("error") or f"HTTP status {status}")
-        self._refuse(int(inner.get("code") or inner.get("grpc_code") or 0), words, token)
+        code = int(inner.get("code") or inner.get("grpc_code") or 0)
+        self._refuse(code or (_UNAVAILABLE if status >= 500 else 0), words, token)
 
     def _refuse(self, code: int, words: str, token: str | None) -> NoReturn:
         words = words.removeprefix("etcdserver: ").removeprefix("mvcc: ")

@@ -52,9 +52,9 @@ class EtcdLeases:
     """
     This process's owner.
 
-    put
+    put(owner, value, lease, limit)
         Writes the key of an owner, bound to a lease.
-    exists
+    exists(owner, limit)
         Is an owner's key there?
     """
 
@@ -64,37 +64,50 @@ class EtcdLeases:
         describe: Describe,
         lease: float,
         *,
-        put: Callable[[str, Value, int], None],
-        exists: Callable[[str], bool],
+        put: Callable[[str, Value, int, float], None],
+        exists: Callable[[str, float], bool],
     ) -> None:
         self._client = client
         self._describe = describe
         self._seconds = max(1, math.ceil(lease))
         self._put = put
-        self.alive = exists
+        self._exists = exists
         self._lock = threading.RLock()
         self._mine: _Owner | None = None
         _all.add(self)
 
     def owner(self) -> str:
         """This process's owner id; a new one after a fork, or where its lease has ended."""
-        with self._lock:
+        end = time.monotonic() + etcd_client.LIMIT
+
+        def left() -> float:
+            return max(0.05, end - time.monotonic())
+
+        # All threads wait together, not one after the other, for a store that is away.
+        if not self._lock.acquire(timeout=left()):
+            raise StoreUnavailable("The store cannot be reached: another thread waits for it, too")
+        try:
             mine = self._own()
-            if mine and self.alive(mine.id):
+            if mine and self._exists(mine.id, left()):
                 return mine.id
             if mine:
                 mine.ended.set()
             mine = _Owner()
-            self._grant(mine)
-            self._put(mine.id, self._describe(), lease_of(mine.id) or 0)
-            mine.thread = threading.Thread(
-                target=self._keep_alive, args=(mine,), name="libstorage-lease", daemon=True
-            )
-            self._mine = mine
-            mine.thread.start()
-            atexit.unregister(self._at_exit)
-            atexit.register(self._at_exit)
+            self._grant(mine, left())
+            self._put(mine.id, self._describe(), lease_of(mine.id) or 0, left())
+            self._keep(mine)
             return mine.id
+        finally:
+            self._lock.release()
+
+    def _keep(self, mine: _Owner) -> None:
+        mine.thread = threading.Thread(
+            target=self._keep_alive, args=(mine,), name="libstorage-lease", daemon=True
+        )
+        self._mine = mine
+        mine.thread.start()
+        atexit.unregister(self._at_exit)
+        atexit.register(self._at_exit)
 
     def release(self, owner: str, limit: float | None = None) -> None:
         """End an owner's lease; etcd deletes every key bound to it in the same transaction."""
@@ -116,10 +129,10 @@ class EtcdLeases:
         mine = self._mine
         return mine if mine and mine.pid == os.getpid() else None
 
-    def _grant(self, mine: _Owner) -> None:
+    def _grant(self, mine: _Owner, limit: float) -> None:
         body = {"ID": str(lease_of(mine.id)), "TTL": str(self._seconds)}
         try:
-            self._client.call("lease/grant", body)
+            self._client.call("lease/grant", body, limit=limit)
         except Refused as refusal:
             # A first attempt whose answer was lost.
             if "already exists" not in refusal.words:

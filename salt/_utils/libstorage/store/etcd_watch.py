@@ -132,7 +132,7 @@ class _Stream:
         """Send the request; in HTTP/1.0, whose answers come without further framing."""
         body = json.dumps({"create_request": create}).encode()
         fields = headers(self._token) | {
-            "Host": f"{self.endpoint.host}:{self.endpoint.port}",
+            "Host": str(self.endpoint).partition("//")[2],
             "Content-Length": str(len(body)),
         }
         lines = ["POST /v3/watch HTTP/1.0", *(f"{k}: {v}" for k, v in fields.items()), "", ""]
