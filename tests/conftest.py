@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from lab.etcd import Cluster
 from lab.site import Site
 
 settings.register_profile("lab", deadline=None)
@@ -20,3 +21,10 @@ def site(tmp_path: Path) -> Iterator[Site]:
         pytest.skip("mounting needs root")
     with Site(tmp_path / "site") as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A real etcd of one member that stays well; whoever uses it takes a prefix of his own."""
+    with Cluster(tmp_path_factory.mktemp("etcd") / "one") as cluster:
+        yield cluster

@@ -34,7 +34,8 @@ from libstorage.config import Config
 from libstorage.errors import NoSuchVolume
 from libstorage.host import commands, files, images, mounts, throttling
 from libstorage.manager import VolumeManager
-from libstorage.store.embedded import EmbeddedStore
+from libstorage.records import JSON
+from libstorage.store import open_store
 
 ACTIONS = ("kill", "stop", "orphan")
 LEASE = 0.4
@@ -111,9 +112,10 @@ class Trap:
 
         return call
 
-    def set(self) -> None:
+    def set(self, config: Config) -> None:
         """Patch this process, which must be a victim."""
-        EmbeddedStore.transact = self.around(EmbeddedStore.transact)
+        store = type(open_store(config, dict))
+        store.transact = self.around(store.transact)
         commands._run = self.around_command(commands._run)
         for name in _FILE_CHANGES:
             setattr(files, name, self.around(getattr(files, name)))
@@ -136,7 +138,7 @@ def fork_victim(config: Config, act: Act, trap: Trap) -> tuple[int, int]:
         return pid, reading
     try:
         os.close(reading)
-        trap.set()
+        trap.set(config)
         act(VolumeManager(config))
         os.write(writing, json.dumps([trap.count, trap.commands]).encode())
     except BaseException:
@@ -145,9 +147,9 @@ def fork_victim(config: Config, act: Act, trap: Trap) -> tuple[int, int]:
     os._exit(0)
 
 
-def points_of(scenario: Scenario, action: str) -> list[int]:
+def points_of(scenario: Scenario, action: str, store: JSON | None = None) -> list[int]:
     """The points that a verb has, for an action; found by letting a victim live."""
-    with fresh_site(**scenario.settings) as site:
+    with fresh_site(store, **scenario.settings) as site:
         _prepare(scenario, site)
         pid, pipe = fork_victim(site.config, scenario.act, Trap(action=action))
         told = os.read(pipe, 100_000)
@@ -158,13 +160,13 @@ def points_of(scenario: Scenario, action: str) -> list[int]:
 
 
 @contextmanager
-def fresh_site(**settings: Any) -> Iterator[Site]:
-    """A site of its own, gone afterwards whatever happened."""
-    with (
-        tempfile.TemporaryDirectory(prefix="dsvolume-fault-") as folder,
-        Site(Path(folder, "site"), lease=LEASE, **settings) as site,
-    ):
-        yield site
+def fresh_site(store: JSON | None = None, **settings: Any) -> Iterator[Site]:
+    """A site of its own, gone afterwards whatever happened; ``store``: its settings' ``store``."""
+    with tempfile.TemporaryDirectory(prefix="dsvolume-fault-") as folder:
+        if store is not None:
+            settings["store"] = store | {"prefix": f"/faults/{Path(folder).name}"}
+        with Site(Path(folder, "site"), lease=LEASE, **settings) as site:
+            yield site
 
 
 def _prepare(scenario: Scenario, site: Site) -> None:
@@ -173,17 +175,21 @@ def _prepare(scenario: Scenario, site: Site) -> None:
     manager.close()
 
 
-def strike(scenario: Scenario, action: str, point: int, by_next_call: bool) -> str:
+def strike(
+    scenario: Scenario, action: str, point: int, by_next_call: bool, store: JSON | None = None
+) -> str:
     """
     Let one victim meet its fault and check what is left.
 
     by_next_call
         Recover by the same verb again; otherwise by the doctor.
+    store
+        As in :func:`fresh_site`.
 
     Returns "" or what went wrong.
     """
     try:
-        with fresh_site(**scenario.settings) as site:
+        with fresh_site(store, **scenario.settings) as site:
             _prepare(scenario, site)
             pid, pipe = fork_victim(site.config, scenario.act, Trap(point, action))
             os.close(pipe)

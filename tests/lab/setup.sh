@@ -9,6 +9,7 @@ export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin" DEBIAN_FRONTEND=noninteracti
 PACKAGES=(python3-venv python3-dev gcc e2fsprogs xfsprogs btrfs-progs util-linux mount procps)
 PACKAGES+=(qemu-system-x86 seabios busybox-static kmod cpio) # for the guest: see tests/lab/guest
 PYTHON=/usr/bin/python3 # the system's, which can use what Debian packages for it
+ETCD=build/etcd/usr/bin/etcd # unpacked, not installed: the package starts a service of its own
 LOG=build/setup.log
 STAMP=.venv/set-up
 APT=(apt-get -y -o DPkg::Lock::Timeout=300)
@@ -25,7 +26,7 @@ wanted() { # what the environment depends on: the lock, the interpreter, the pla
 step() { # step TITLE COMMAND...: one line with its duration, the end of the log when it fails
     local title=$1 start=$SECONDS
     shift
-    printf '[%d/4] %s ... ' $((number += 1)) "$title"
+    printf '[%d/5] %s ... ' $((number += 1)) "$title"
     if "$@" >>"$LOG" 2>&1 </dev/null 9>&-; then
         echo "$((SECONDS - start)) s"
     else
@@ -36,6 +37,12 @@ step() { # step TITLE COMMAND...: one line with its duration, the end of the log
 }
 update() { "${APT[@]}" update || { sleep 5 && "${APT[@]}" update; }; }
 packages() { update && "${APT[@]}" install --no-install-recommends "${need[@]}"; }
+has_etcd() { command -v etcd >/dev/null || [[ -x $ETCD ]]; }
+etcd_server() {
+    { [[ $EUID -ne 0 ]] || update; } && rm -rf build/etcd build/etcd-server_*.deb &&
+        (cd build && "${APT[@]}" download etcd-server && dpkg-deb --extract etcd-server_*.deb etcd) &&
+        rm build/etcd-server_*.deb && "$ETCD" --version
+}
 environment() { "$PYTHON" -m venv --clear .venv; }
 requirements() { # the lock is complete: nothing to resolve, only to check
     .venv/bin/pip install --no-deps --progress-bar off --requirement requirements.lock && .venv/bin/pip check
@@ -46,7 +53,8 @@ mkdir -p build
 exec 9>build/setup.lock && flock 9 # two at once: the second waits, and finds it done
 number=0
 mapfile -t need < <(missing)
-if [[ ${#need[@]} -eq 0 && -x .venv/bin/python && "$(cat $STAMP 2>/dev/null)" == "$(wanted)" ]]; then
+if [[ ${#need[@]} -eq 0 && -x .venv/bin/python && "$(cat $STAMP 2>/dev/null)" == "$(wanted)" ]] &&
+    has_etcd; then
     exit 0
 fi
 : >"$LOG"
@@ -57,6 +65,11 @@ elif [[ $EUID -ne 0 ]]; then
     exit 1
 else
     step "System packages: ${need[*]}" packages
+fi
+if has_etcd; then
+    step "etcd server: there" true
+else
+    step "etcd server, for tests" etcd_server
 fi
 step "Python environment .venv" environment
 step "Python packages (a minute or two the first time)" requirements

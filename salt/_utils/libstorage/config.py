@@ -82,7 +82,7 @@ class Config:
     manager: str
     policies: dict[str, str]
     controllers: dict[str, str]
-    store: dict[str, Any]
+    store: dict[str, Any] = field(repr=False)  # may hold a password
     lease: float
     timeout: float
     retention: float

@@ -2,9 +2,12 @@
 
 import json
 import time
+from pathlib import Path
 
-from lab.site import assert_clean
-from libstorage.manager import Given
+import pytest
+
+from lab.site import Site, assert_clean
+from libstorage.manager import Given, presence
 
 PROCESSES = 8
 GATHERING = 2.5
@@ -97,3 +100,23 @@ def test_one_user_shared_by_eight_processes_ends_at_none(site):
     unmounts = [e for e in events if e["Verb"] == "unmount"]
     # A set member comes and goes once, however many say so at the same moment.
     assert len(mounts) == len(unmounts) > 0
+
+
+def test_a_mount_that_another_was_faster_with_joins_it(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager, other = site.manager(), site.manager()
+    manager.create("db", Given(policy="local", fstype="ext4", mb_size=8))
+    need_free = presence.need_free
+
+    def faster(point: Path) -> None:
+        monkeypatch.undo()
+        other.mount("db", id="two")
+        need_free(point)
+
+    monkeypatch.setattr(presence, "need_free", faster)
+    manager.mount("db", id="one")
+    assert len(manager.info("db")[0]["Containers"]) == 2
+    for id in ("one", "two"):
+        manager.unmount("db", id=id)
+    assert_clean(site)

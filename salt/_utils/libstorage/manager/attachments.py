@@ -156,7 +156,8 @@ class Attachments:
             Who comes with it: the limits that a volume has are written to his cgroup.
         """
         name, node = volume.name, self._context.node
-        presence.need_free(self.point(name))
+        if self._overtaken(name, self.point(name), 0):
+            return None
         attachment = Attachment(
             volume=name,
             node=node,
@@ -183,13 +184,25 @@ class Attachments:
 
     def claim_again(self, entry: Entry, attachment: Attachment) -> Entry | None:
         """The mount has vanished from under its users: claim it to mount once more."""
-        presence.need_free(Path(attachment.mountpoint))
+        if self._overtaken(attachment.volume, Path(attachment.mountpoint), entry.revision):
+            return None
         again = replace(attachment, status=ATTACHING, **self._owners.claim())
         compares: list[Compare] = [
             KeyAtRevision(entry.key, entry.revision),
             KeyAbsent(keys.operation(attachment.volume)),
         ]
         return self._take(entry.key, again, compares)
+
+    def _overtaken(self, name: str, point: Path, revision: int) -> bool:
+        """Was somebody else faster? Raises BackendError where a foreign mount is in the way."""
+        try:
+            presence.need_free(point)
+        except BackendError:
+            found = self.here(name)
+            if (found[0].revision if found else 0) != revision or mounts.at(point) is None:
+                return True
+            raise
+        return False
 
     def attach(self, claimed: Entry, volume: Volume, user: User | None, by: JSON) -> None:
         """

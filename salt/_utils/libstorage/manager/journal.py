@@ -126,8 +126,13 @@ class Held:
             a record has moved on meanwhile. None: nothing but the drop.
         """
         end = time.monotonic() + min(self.work.left(), 10)
+        unsure: list[Sequence[Write]] = []
         while True:
+            writes: Sequence[Write] | None = None
             try:
+                if any(self._made(those) for those in unsure):
+                    self.let_go()
+                    return
                 compares, writes = changes() if changes else ((), ())
                 done = self._context.store.transact(
                     [KeyAtRevision(self._key, self._revision), *compares],
@@ -140,12 +145,21 @@ class Held:
             except StoreUnavailable:
                 if time.monotonic() > end:
                     raise
+                if writes is not None:
+                    unsure.append(writes)
                 time.sleep(0.1)
             if time.monotonic() > end:
                 raise StoreUnavailable(
                     f"The {self.record.verb} of {self.volume} could not be committed: its records "
                     f"change too fast; the next call or doctor ends it"
                 )
+
+    def _made(self, writes: Sequence[Write]) -> bool:
+        """Was a commit made although nobody answered? Its event, which is unique, tells."""
+        events = [write.key for write in writes if write.key.startswith(keys.EVENTS)]
+        key = events[0] if events else self._key
+        there = self._context.store.get(key, linearizable=True) is not None
+        return there is bool(events)
 
     def let_go(self) -> None:
         """This process works on the operation no more; if it is still there, recovery has it."""

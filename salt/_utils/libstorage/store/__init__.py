@@ -8,8 +8,14 @@ from .contract import Describe, Store
 def open_store(config: Config, describe: Describe) -> Store:
     """The store that the configuration names; nothing is opened before its first use."""
     kind = config.store.get("kind")
+    if kind == "etcd":
+        from .etcd import EtcdStore  # noqa: PLC0415 - only the store in use is loaded
+        from .etcd_settings import EtcdSettings  # noqa: PLC0415
+
+        settings = EtcdSettings.read(config.store)
+        return EtcdStore(settings, describe=describe, lease=config.lease)
     if kind != "embedded":
-        raise ConfigInvalid(f"dsvolume:store:kind must be embedded, not {kind!r}")
+        raise ConfigInvalid(f"dsvolume:store:kind must be embedded or etcd, not {kind!r}")
     from .embedded import EmbeddedStore  # noqa: PLC0415 - only the store in use is loaded
 
     return EmbeddedStore(
