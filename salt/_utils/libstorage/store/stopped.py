@@ -8,10 +8,14 @@ has then not happened.
 """
 
 import os
+import select
 import signal
 import time
 from contextlib import suppress
 from pathlib import Path
+
+_GOES = 5.0
+"""Seconds that a killed process may take to be gone."""
 
 # Bytes that SQLite locks for writing: in the -shm file the right to append to the write-ahead
 # log, in the database the right to close it as its last user.
@@ -84,5 +88,7 @@ def _kill_stopped(pid: int, started: str) -> None:
     try:
         if _stopped_since_start(pid) == started:
             signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            # Its lock is free before it is gone; what it owned is judged by whether it is there.
+            select.select([descriptor], [], [], _GOES)
     finally:
         os.close(descriptor)
