@@ -286,7 +286,14 @@ class Cluster:
             .not_valid_after(now + datetime.timedelta(days=1))
             .add_extension(x509.BasicConstraints(ca=key_name is None, path_length=None), True)
         )
-        if key_name is not None:
+        # Newer Pythons insist on all of these.
+        signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.public_key())
+        builder = builder.add_extension(signer, False)
+        if key_name is None:
+            identifier = x509.SubjectKeyIdentifier.from_public_key(own.public_key())
+            builder = builder.add_extension(identifier, False)
+            builder = builder.add_extension(_may_sign(), True)
+        else:
             builder = builder.add_extension(x509.SubjectAlternativeName([address]), False)
             builder = builder.add_extension(x509.ExtendedKeyUsage(usages), False)
         certificate = builder.sign(authority, hashes.SHA256())
@@ -297,6 +304,21 @@ class Cluster:
             path.touch(mode=0o600)
             form, none = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
             path.write_bytes(own.private_bytes(pem, form, none))
+
+
+def _may_sign() -> x509.KeyUsage:
+    names = (
+        "digital_signature",
+        "content_commitment",
+        "key_encipherment",
+        "data_encipherment",
+        "key_agreement",
+        "key_cert_sign",
+        "crl_sign",
+        "encipher_only",
+        "decipher_only",
+    )
+    return x509.KeyUsage(**{name: name == "key_cert_sign" for name in names})
 
 
 def text(value: str) -> str:
