@@ -10,16 +10,20 @@ on the same volume take ``timeout`` (seconds; default 50); functions that change
 ``test``: find out what would be done, fail as it would fail, and write nothing.
 """
 
+import contextlib
 import functools
+import os
 
+import salt.payload
+import salt.utils.files
 import salt.utils.user
-from salt.exceptions import CommandExecutionError
+from salt.exceptions import CommandExecutionError, SaltDeserializationError
 
 try:
     import libstorage
     from libstorage import config
     from libstorage.errors import InvalidInput, LibstorageError
-    from libstorage.manager import Given, VolumeManager, read_labels
+    from libstorage.manager import Given, Request, VolumeManager, read_labels
     from libstorage.manager.profiles import WORDS
 
     MISSING = ""
@@ -84,7 +88,32 @@ def _manager():
 
 
 def _by():
-    return {"door": "salt", "user": salt.utils.user.get_specific_user()}
+    asker = {"door": "salt", "user": salt.utils.user.get_specific_user()}
+    job = _job()
+    return {**asker, "jid": job} if job else asker
+
+
+def _asked():
+    """Who asks, and for which job: minions of one job act once."""
+    by = _by()
+    return {"by": by, "request": Request(by["jid"], nth=None) if "jid" in by else None}
+
+
+def _job():
+    """The id of the job that a minion runs in this process; None in salt-call and in engines."""
+    folder = os.path.join(__opts__["cachedir"], "proc")
+    if not os.path.isdir(folder):
+        return None
+    for name in os.listdir(folder):
+        # Others' come and go.
+        with contextlib.suppress(OSError, SaltDeserializationError):
+            with salt.utils.files.fopen(os.path.join(folder, name), "rb") as file:
+                job = salt.payload.loads(file.read())
+            # One that is just being written is empty.
+            mine = isinstance(job, dict) and job.get("pid") == os.getpid()
+            if mine and job.get("tgt") != "salt-call":
+                return str(job["jid"])
+    return None
 
 
 def _list(value):
@@ -199,7 +228,7 @@ def create(
         qos_profile=_name(qos_profile),
         qos=qos,
     )
-    answer = _manager().create(_name(name), given, by=_by(), timeout=timeout, test=test)
+    answer = _manager().create(_name(name), given, timeout=timeout, test=test, **_asked())
     return answer if test else answer["Volume"]
 
 
@@ -228,7 +257,7 @@ def rm(name, force=False, purge=False, timeout=None, test=False):
         salt 'host1' dsvolume.rm db purge=True
     """
     return _manager().rm(
-        _name(name), force=force, purge=purge, by=_by(), timeout=timeout, test=test
+        _name(name), force=force, purge=purge, timeout=timeout, test=test, **_asked()
     )
 
 
@@ -256,7 +285,7 @@ def undelete(name, id=None, new=None, timeout=None, test=False):
         salt 'host1' dsvolume.undelete db new=db-of-yesterday
     """
     return _manager().undelete(
-        _name(name), id=_name(id), new=_name(new), by=_by(), timeout=timeout, test=test
+        _name(name), id=_name(id), new=_name(new), timeout=timeout, test=test, **_asked()
     )
 
 
@@ -372,7 +401,7 @@ def label(name, *pairs, timeout=None, test=False, **labels):
         salt 'host1' dsvolume.label db tier=
     """
     return _manager().label(
-        _name(name), read_labels(*pairs, _given(labels)), by=_by(), timeout=timeout, test=test
+        _name(name), read_labels(*pairs, _given(labels)), timeout=timeout, test=test, **_asked()
     )
 
 
@@ -392,7 +421,7 @@ def protect(name, timeout=None, test=False):
 
         salt 'host1' dsvolume.protect db
     """
-    return _manager().protect(_name(name), by=_by(), timeout=timeout, test=test)
+    return _manager().protect(_name(name), timeout=timeout, test=test, **_asked())
 
 
 @_door
@@ -411,7 +440,7 @@ def unprotect(name, timeout=None, test=False):
 
         salt 'host1' dsvolume.unprotect db
     """
-    return _manager().unprotect(_name(name), by=_by(), timeout=timeout, test=test)
+    return _manager().unprotect(_name(name), timeout=timeout, test=test, **_asked())
 
 
 @_door
@@ -528,7 +557,7 @@ def resize(name, size, timeout=None, test=False):
 
         salt 'host1' dsvolume.resize db 200
     """
-    answer = _manager().resize(_name(name), size, by=_by(), timeout=timeout, test=test)
+    answer = _manager().resize(_name(name), size, timeout=timeout, test=test, **_asked())
     return answer if test else answer["Volume"]
 
 
@@ -552,7 +581,9 @@ def snapshot_create(name, volume=None, timeout=None, test=False):
         salt 'host1' dsvolume.snapshot_create db@before
         salt 'host1' dsvolume.snapshot_create before volume=db
     """
-    return _manager().snapshot_create(_snapshot(name, volume), by=_by(), timeout=timeout, test=test)
+    return _manager().snapshot_create(
+        _snapshot(name, volume), timeout=timeout, test=test, **_asked()
+    )
 
 
 @_door
@@ -574,7 +605,7 @@ def snapshot_rm(name, volume=None, timeout=None, test=False):
 
         salt 'host1' dsvolume.snapshot_rm db@before
     """
-    return _manager().snapshot_rm(_snapshot(name, volume), by=_by(), timeout=timeout, test=test)
+    return _manager().snapshot_rm(_snapshot(name, volume), timeout=timeout, test=test, **_asked())
 
 
 @_door
@@ -640,7 +671,7 @@ def snapshot_clone(name, new, opt=None, timeout=None, test=False):
     """
     options = Given.of(opt=opt).options
     answer = _manager().snapshot_clone(
-        name, _name(new), options=options, by=_by(), timeout=timeout, test=test
+        name, _name(new), options=options, timeout=timeout, test=test, **_asked()
     )
     return answer if test else answer["Volume"]
 
@@ -661,7 +692,7 @@ def rollback(name, timeout=None, test=False):
 
         salt 'host1' dsvolume.rollback db@before
     """
-    return _manager().rollback(name, by=_by(), timeout=timeout, test=test)
+    return _manager().rollback(name, timeout=timeout, test=test, **_asked())
 
 
 @_door
@@ -701,7 +732,7 @@ def qos_create(
         salt 'host1' dsvolume.qos_create newprofile read_bw=2000 write_bw=1000 weight=777
     """
     limits = _limits(read_iops, read_bw, write_iops, write_bw, weight)
-    answer = _manager().qos.create(_name(name), limits, by=_by(), timeout=timeout, test=test)
+    answer = _manager().qos.create(_name(name), limits, timeout=timeout, test=test, **_asked())
     return answer if test else answer["Profile"]
 
 
@@ -734,7 +765,7 @@ def qos_edit(
         salt 'host1' dsvolume.qos_edit newprofile read_bw=50000
     """
     limits = _limits(read_iops, read_bw, write_iops, write_bw, weight)
-    answer = _manager().qos.edit(_name(name), limits, by=_by(), timeout=timeout, test=test)
+    answer = _manager().qos.edit(_name(name), limits, timeout=timeout, test=test, **_asked())
     return answer if test else answer["Profile"]
 
 
@@ -754,7 +785,7 @@ def qos_rm(name, timeout=None, test=False):
 
         salt 'host1' dsvolume.qos_rm newprofile
     """
-    return _manager().qos.rm(_name(name), by=_by(), timeout=timeout, test=test)["Profile"]
+    return _manager().qos.rm(_name(name), timeout=timeout, test=test, **_asked())["Profile"]
 
 
 @_door
@@ -811,7 +842,9 @@ def qos_apply(*names, profile, timeout=None, test=False):
 
         salt 'host1' dsvolume.qos_apply db web profile=newprofile
     """
-    return _manager().qos.apply(_name(profile), _names(names), by=_by(), timeout=timeout, test=test)
+    return _manager().qos.apply(
+        _name(profile), _names(names), timeout=timeout, test=test, **_asked()
+    )
 
 
 @_door
@@ -835,7 +868,7 @@ def qos_enable(*names, timeout=None, test=False, **flags):
         salt 'host1' dsvolume.qos_enable db global=True
     """
     return _manager().qos.enable(
-        _names(names), everywhere=_global(flags), by=_by(), timeout=timeout, test=test
+        _names(names), everywhere=_global(flags), timeout=timeout, test=test, **_asked()
     )
 
 
@@ -860,7 +893,7 @@ def qos_disable(*names, timeout=None, test=False, **flags):
         salt 'host1' dsvolume.qos_disable global=True
     """
     return _manager().qos.disable(
-        _names(names), everywhere=_global(flags), by=_by(), timeout=timeout, test=test
+        _names(names), everywhere=_global(flags), timeout=timeout, test=test, **_asked()
     )
 
 

@@ -17,6 +17,16 @@ warnings.filterwarnings("ignore", category=DeprecationWarning, module="salt")
 
 
 @pytest.fixture(scope="session")
+def salt_factories_config(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Masters and minions of the plugin: below a directory of this run's own."""
+    return {
+        "root_dir": str(tmp_path_factory.mktemp("factories")),
+        "log_server_level": "error",
+        "start_timeout": 120,
+    }
+
+
+@pytest.fixture(scope="session")
 def opts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """A masterless minion's options, made from the checkout's etc/."""
     folder = tmp_path_factory.mktemp("minion")

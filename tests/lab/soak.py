@@ -108,6 +108,10 @@ def snapshots(count: int, seed: int) -> dict[str, object]:
     return pytest("tests/functional/verbs/test_snapshots_under_load.py", DSVOLUME_SNAPSHOTS=count)
 
 
+def jobs(count: int, seed: int) -> dict[str, object]:
+    return pytest("tests/integration/test_jobs.py", DSVOLUME_NAMES=count)
+
+
 def rebuild(count: int, seed: int) -> dict[str, object]:
     return pytest("tests/functional/verbs/test_rebuild.py", DSVOLUME_VOLUMES=count)
 
@@ -165,6 +169,12 @@ SOAKS = {
         200,
         "volumes beside snapshots and clones",
         rebuild,
+    ),
+    "jobs": Soak(
+        "Three minions of a master: a job creates each name once, and all answer the same",
+        50,
+        "names",
+        jobs,
     ),
     "fresh": Soak("The README's commands work on the other Debian release", 1, "machine", fresh),
 }

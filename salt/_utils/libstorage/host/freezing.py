@@ -32,7 +32,9 @@ LIMIT = 10.0
 """Seconds for which a filesystem may be frozen at most."""
 
 _PATIENCE = 2.0
-"""Seconds that a thaw may take."""
+"""Seconds that a helper may take to answer, and to end."""
+_THAWING = 12.0
+"""Seconds that a thaw may take: a helper that still holds it lets go after 10."""
 
 _FREEZER = Path(__file__).with_name("freezer.py")
 
@@ -76,7 +78,7 @@ def thaw(mountpoint: Path) -> None:
     # The kernel may let a thaw wait for ever behind an unmount: not in this process.
     argv = (*_argv(mountpoint), "0")
     try:
-        word, _, number = Work().run(*argv, limit=_PATIENCE).strip().partition(" ")
+        word, _, number = Work().run(*argv, limit=_THAWING).strip().partition(" ")
     except CommandTimeout as exc:
         raise BackendError(_stays(mountpoint, "that takes too long")) from exc
     gone = (errno.EINVAL, errno.ENOENT, errno.ENOTDIR)

@@ -10,6 +10,7 @@ reason of his own node, one other tries once. Kept for 10 minutes.
 import hashlib
 import json
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -34,11 +35,12 @@ class Request:
     job
         The job's id, the same on all nodes.
     nth
-        Which of this node's calls with the same verb, name and arguments in that job it is.
+        Which of this node's calls with the same verb, name and arguments in that job it is; None:
+        the next one of this process.
     """
 
     job: str
-    nth: int = 0
+    nth: int | None = 0
 
 
 class Requests:
@@ -48,6 +50,7 @@ class Requests:
         self._context = context
         self._store = context.store
         self._owners = owners
+        self._calls: Counter[str] = Counter()
 
     def once(
         self,
@@ -69,7 +72,7 @@ class Requests:
         if request is None:
             return act()
         digest = hashlib.sha256(json.dumps(arguments, sort_keys=True).encode()).hexdigest()[:16]
-        key = keys.request(request.job, verb, name, digest, request.nth)
+        key = self._key(request, verb, name, digest)
         while True:
             entry = self._store.get(key, linearizable=True)
             if entry is None:
@@ -88,6 +91,14 @@ class Requests:
                     f"answered yet; see operations"
                 )
                 self._context.await_change(entry, min(POLL, deadline.left()))
+
+    def _key(self, request: Request, verb: str, name: str, digest: str) -> str:
+        nth = request.nth
+        if nth is None:
+            call = f"{request.job}/{verb}/{name}/{digest}"
+            nth = self._calls[call]
+            self._calls[call] += 1
+        return keys.request(request.job, verb, name, digest, nth)
 
     def _may_retry(self, entry: Entry) -> bool:
         """A failure of the doer's own node is worth one try on another."""

@@ -1,0 +1,157 @@
+"""A real master and three minions, each a node of one cluster: one Salt job is one request."""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from checkout import ROOT
+
+from lab.etcd import Cluster
+from lab.site import Site, assert_clean
+
+MANY = int(os.environ.get("DSVOLUME_NAMES", "10"))
+NODES = ("node1", "node2", "node3")
+IMAGE = ("policy=local", "fstype=ext4", "size=8")
+LIMIT = 60
+
+
+@pytest.fixture(scope="module")
+def cluster_site(tmp_path_factory: pytest.TempPathFactory, etcd: Cluster) -> Iterator[Site]:
+    """The root that the minions share, as nodes on one host; their records are in etcd."""
+    folder = tmp_path_factory.mktemp("jobs")
+    with Site(folder / "site", store=etcd.store("/jobs")) as site:
+        yield site
+
+
+@pytest.fixture(scope="module")
+def salt(salt_factories: Any, cluster_site: Site) -> Iterator["Salt"]:
+    """A master that serves the checkout, and the minions, which have the code from it alone."""
+    quiet = {"enable_fqdns_grains": False, "log_level_logfile": "error"}
+    roots = {"file_roots": {"base": [str(ROOT / "salt")]}, "pillar_roots": {"base": []}}
+    master = salt_factories.salt_master_daemon("master", overrides={**quiet, **roots})
+    with master.started():
+        minions = [
+            master.salt_minion_daemon(
+                node, overrides={**quiet, "dsvolume": cluster_site.settings(node)}
+            )
+            for node in NODES
+        ]
+        for minion in minions:
+            minion.start()
+        try:
+            yield Salt(master.salt_cli(timeout=LIMIT))
+        finally:
+            for minion in minions:
+                minion.terminate()
+
+
+class Salt:
+    """``salt '*' ...``: one job on all minions."""
+
+    def __init__(self, cli: Any) -> None:
+        self._cli = cli
+        self("saltutil.sync_all")
+
+    def __call__(self, function: str, *arguments: str) -> dict[str, Any]:
+        """The answers by minion; a refusal is its sentence."""
+        done = self._cli.run("--no-color", function, *arguments, minion_tgt="*")
+        assert isinstance(done.data, dict), (done.stdout, done.stderr)
+        return dict(done.data)
+
+    def alike(self, function: str, *arguments: str) -> Any:
+        """What all minions answer, which must be the same."""
+        answers = self(function, *arguments)
+        assert sorted(answers) == list(NODES), answers
+        first, *others = answers.values()
+        assert all(other == first for other in others), answers
+        return first
+
+
+def events(site: Site, verb: str) -> list[dict[str, Any]]:
+    found = site.values("events/").values()
+    return [event for event in found if event["Verb"] == verb]
+
+
+def test_the_code_comes_with_the_sync(salt: Salt, cluster_site: Site) -> None:
+    versions = salt("dsvolume.version")
+    assert sorted(versions) == list(NODES)
+    assert {v["store"] for v in versions.values()} == {"etcd"}
+    assert len({v["mount_root"] for v in versions.values()}) == len(NODES)
+
+
+def test_each_of_many_names_is_created_once(salt: Salt, cluster_site: Site) -> None:
+    before = len(events(cluster_site, "create"))
+    for number in range(MANY):
+        record = salt.alike("dsvolume.create", f"many{number}", "policy=local")
+        assert (record["Name"], record["Revision"]) == (f"many{number}", 1)
+    assert len(events(cluster_site, "create")) - before == MANY
+    kept = [v for v in cluster_site.values("volumes/").values() if v["Name"].startswith("many")]
+    assert len(kept) == MANY and all(v["CreatedBy"] in NODES for v in kept)
+
+
+def test_every_verb_answers_the_same_from_all(salt: Salt, cluster_site: Site) -> None:
+    agents = [cluster_site.python("manager.agent().run()", node=node) for node in NODES]
+    created = salt.alike("dsvolume.create", "v", *IMAGE)
+    assert salt.alike("dsvolume.create", "v", *IMAGE) == created
+    assert salt.alike("dsvolume.label", "v", "team=web")["Revision"] == 2
+    assert salt.alike("dsvolume.protect", "v")["Protected"] is True
+    assert salt.alike("dsvolume.rm", "v") == ("ERROR: Volume is protected: v; unprotect it first")
+    assert salt.alike("dsvolume.unprotect", "v")["Protected"] is False
+    assert salt.alike("dsvolume.snapshot_create", "v@s")["Name"] == "s"
+    assert salt.alike("dsvolume.snapshot_clone", "v@s", "w")["ParentSnapshot"] == "v@s"
+    assert salt.alike("dsvolume.rollback", "v@s")["Children"] == ["w"]
+    assert salt.alike("dsvolume.resize", "v", "24")["MBSize"] == 24
+    assert salt.alike("dsvolume.qos_create", "slow", "read_bw=1000000")["ReadBW"] == 1000000
+    assert salt.alike("dsvolume.qos_apply", "v", "profile=slow")[0]["QoSProfile"] == "slow"
+    assert salt.alike("dsvolume.qos_enable", "v")[0]["QoSState"] is True
+    assert salt.alike("dsvolume.rm", "w")["Name"] == "w"
+    assert salt.alike("dsvolume.snapshot_rm", "v@s")["Name"] == "s"
+    assert salt.alike("dsvolume.rm", "v")["Name"] == "v"
+    once = ("snapshot_create", "clone", "rollback", "resize", "label", "qos_create", "qos_enable")
+    assert {verb: len(events(cluster_site, verb)) for verb in once} == dict.fromkeys(once, 1)
+    assert all("jid" in event["By"] for event in events(cluster_site, "resize"))
+    for agent in agents:
+        agent.terminate()
+        agent.wait(20)
+
+
+def test_another_request_for_the_name_is_told_the_difference(
+    salt: Salt, cluster_site: Site
+) -> None:
+    salt.alike("dsvolume.create", "x", "policy=ram", "size=8")
+    said = salt.alike("dsvolume.create", "x", "policy=ram", "size=9")
+    assert said == "ERROR: Volume exists with other options: size 8, asked 9"
+
+
+def test_a_state_on_all_minions_changes_once_in_effect(salt: Salt, cluster_site: Site) -> None:
+    answers = salt("state.single", "dsvolume.present", "name=y", "policy=local")
+    results = [next(iter(answer.values())) for answer in answers.values()]
+    assert len(results) == len(NODES) and all(result["result"] is True for result in results)
+    assert len([e for e in events(cluster_site, "create") if e["Volume"] == "y"]) == 1
+    again = salt("state.single", "dsvolume.present", "name=y", "policy=local")
+    assert all(next(iter(answer.values()))["changes"] == {} for answer in again.values())
+
+
+def test_each_mounts_for_itself(salt: Salt, cluster_site: Site) -> None:
+    salt.alike("dsvolume.create", "z", "policy=local")
+    mounted = salt("dsvolume.mount", "z")
+    assert sorted(answer["Mountpoint"] for answer in mounted.values()) == sorted(
+        str(cluster_site.configured(node).mount_root / "z") for node in NODES
+    )
+    [info] = salt("dsvolume.info", "z")["node2"]
+    assert sorted(info["Inuse"]) == list(NODES)
+    salt("dsvolume.unmount", "z")
+    for record in cluster_site.values("volumes/").values():
+        salt.alike("dsvolume.rm", record["Name"])
+    salt("dsvolume.doctor", "fix=True")
+    assert cluster_site.values("volumes/") == {}
+
+
+def test_nothing_is_left(cluster_site: Site) -> None:
+    # A job's process ends without a goodbye: what it was registered as lapses.
+    for node in NODES:
+        manager = cluster_site.manager(node)
+        manager.doctor(fix=True)
+        manager.close()
+    assert_clean(cluster_site, *NODES)
