@@ -74,7 +74,7 @@ class Attachments:
         self._store = context.store
         self._memory = AttachmentMemory(context)
         self._owners = owners
-        self._edits = edits
+        self.edits = edits
         self._events = events
         self.limiter = limiter
 
@@ -248,7 +248,7 @@ class Attachments:
         # Whoever has changed limits meanwhile has seen no attachment to change them on.
         self.limiter.enforce(volume.name)
         if volume.state != "ok":
-            self._edits.mark(volume, "ok")
+            self.edits.mark(volume, "ok")
 
     def _note_device(self, claimed: Entry, attachment: Attachment) -> Entry:
         """Limits stay on a device: who clears up after us must know which it was."""
@@ -293,7 +293,7 @@ class Attachments:
         try:
             self._clear(claimed, attachment, volume)
             if isinstance(exc, Damaged):
-                self._edits.mark(volume, "damaged")
+                self.edits.mark(volume, "damaged")
         except LibstorageError as second:
             exc.add_note(f"What it had begun is taken back by the next call or doctor: {second}")
 

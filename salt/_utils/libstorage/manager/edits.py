@@ -104,7 +104,7 @@ class Edits:
                 return
             edited = replace(record, state=state, revision=record.revision + 1)
             if self._write(entry, [unmoved], [Put(entry.key, edited.to_json())]):
-                self._copy(edited)
+                self.copy(edited)
                 return
 
     def _change(
@@ -132,7 +132,7 @@ class Edits:
             event = self._events.success(name, verb, by, **told)
             writes = [Put(entry.key, edited.to_json()), event, *writes]
             if self._write(entry, [unmoved, *compares], writes):
-                self._copy(edited)
+                self.copy(edited)
                 return edited
             deadline.check(f"{name} changes faster than this call can {verb} it; try again")
 
@@ -169,7 +169,7 @@ class Edits:
         compares = [KeyAtRevision(entry.key, entry.revision), *compares]
         return self._store.transact(compares, writes) is not None
 
-    def _copy(self, volume: Volume) -> None:
+    def copy(self, volume: Volume) -> None:
         """Bring the copy beside the data up to date; where that fails it lags, for the doctor."""
         try:
             controller = self._context.controller(volume)

@@ -90,7 +90,6 @@ class Growth(Verbs):
     def _finish(self, held: Held) -> Volume:
         was = Volume.from_json(held.record.arguments["Volume"])
         mb_size = int(held.record.arguments["Size"])
-        controller = self._context.controller(was)
         self._ability(was).grow(held.work, was, mb_size, self._attachments.mounted_at(was.name))
         grown: list[Volume] = []
 
@@ -105,8 +104,8 @@ class Growth(Verbs):
             return [KeyAtRevision(key, entry.revision)], [Put(key, record.to_json()), event]
 
         held.commit(done)
-        # As after every edit: the copy may lag, and the doctor mends it.
-        controller.put_copy(grown[0], self._context.cluster)
+        # As after every edit: it may lag, and who finds the volume removed takes it back.
+        self._attachments.edits.copy(grown[0])
         return grown[0]
 
     def _recover(self, held: Held) -> None:
