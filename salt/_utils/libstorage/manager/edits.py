@@ -203,7 +203,8 @@ class Edits:
             controller.put_copy(trashed.volume, self._context.cluster, trashed.state)
             return
         living = [v for v in self._store.values(keys.VOLUMES) if v["Id"] == volume.id]
-        if living:
+        # One that is being destroyed has its record until that is done, and needs no copy any more.
+        if living and going.get("Id") != volume.id:
             controller.put_copy(Volume.from_json(living[0]), self._context.cluster)
         else:
             controller.drop_copy(volume.id)
