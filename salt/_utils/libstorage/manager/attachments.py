@@ -139,6 +139,11 @@ class Attachments:
                 return None
         return None
 
+    def unmoved(self, name: str, settled: Found | None) -> Compare:
+        """That nobody has begun to attach or detach since; an operation then keeps all from it."""
+        key = keys.attachment(name, self._context.node)
+        return KeyAbsent(key) if settled is None else KeyAtRevision(key, settled[0].revision)
+
     def _forget(self, entry: Entry, attachment: Attachment) -> None:
         """What an older boot had attached went with it, but for the bare mount point."""
         now = self._store.get(entry.key, linearizable=True)

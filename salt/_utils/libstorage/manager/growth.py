@@ -52,7 +52,7 @@ class Growth(Verbs):
                 return volume, False
             able.check_growth(volume, mb_size)
             # What a dead process half mounted is released first.
-            self._attachments.settled(name, volume, deadline, recover=not test)
+            here = self._attachments.settled(name, volume, deadline, recover=not test)
             if test:
                 return grown, True
             arguments = {
@@ -61,7 +61,8 @@ class Growth(Verbs):
                 "Node": volume.node,
                 "Id": volume.id,
             }
-            free = [KeyAtRevision(entry.key, entry.revision)]
+            unmoved = self._attachments.unmoved(name, here)
+            free = [KeyAtRevision(entry.key, entry.revision), unmoved]
             held = self._journal.begin(name, "resize", arguments, by, free, "grow")
             if held is not None:
                 return self._grow(held), True
