@@ -1,13 +1,21 @@
 """Many processes, one volume: one creates, counts are right, nothing is left."""
 
 import json
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lab.site import Site, assert_clean
-from libstorage.manager import Given, presence
+from libstorage.controllers.local import Local
+from libstorage.errors import OperationInProgress
+from libstorage.manager import Given, VolumeManager, keys, presence
+from libstorage.manager.attachments import Attachments
+from libstorage.manager.owners import Owners
+from libstorage.records import User, Volume, now
 
 PROCESSES = 8
 GATHERING = 2.5
@@ -119,4 +127,67 @@ def test_a_mount_that_another_was_faster_with_joins_it(
     assert len(manager.info("db")[0]["Containers"]) == 2
     for id in ("one", "two"):
         manager.unmount("db", id=id)
+    assert_clean(site)
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        lambda manager: manager.resize("db", 16, timeout=0.3),
+        lambda manager: manager.snapshot_create("db@s", timeout=0.3),
+    ],
+    ids=["resize", "snapshot_create"],
+)
+def test_an_image_is_not_touched_while_another_is_mounting_it(
+    site: Site, monkeypatch: pytest.MonkeyPatch, verb: Callable[[VolumeManager], object]
+) -> None:
+    """The mount begins between this verb's look at the attachments and its own beginning."""
+    manager, other = site.manager(), site.manager()
+    manager.create("db", Given(policy="local", fstype="ext4", mb_size=8))
+    settled = Attachments.settled
+
+    def mounting(*args: Any, **kwargs: Any) -> Any:
+        found = settled(*args, **kwargs)
+        monkeypatch.undo()
+        entry = site.store.get(keys.volume("db"))
+        assert entry is not None
+        user = User(engine="salt", id="x", at=now())
+        other._mounts._attachments.claim(entry, Volume.from_json(entry.value), user)
+        return found
+
+    monkeypatch.setattr(Attachments, "settled", mounting)
+    with pytest.raises(OperationInProgress, match="db is attaching by process"):
+        verb(manager)
+    Owners.working.clear()
+    manager.doctor(fix=True)
+    assert manager.info("db")[0]["MBSize"] == 8
+    assert_clean(site)
+
+
+def test_an_edit_that_meets_the_end_of_a_volume_leaves_no_copy(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The copy is put when the removal has destroyed the image, and not yet the record."""
+    manager, other = site.manager(), site.manager()
+    manager.create("db", Given(policy="local", fstype="ext4", mb_size=8))
+    put, destroy = Local.put_copy, Local.destroy
+    destroyed, go_on = threading.Event(), threading.Event()
+    removal = threading.Thread(target=other.rm, args=("db",))
+
+    def half(*args: Any) -> None:
+        destroy(*args)
+        destroyed.set()
+        go_on.wait(10)
+
+    def late(*args: Any) -> None:
+        monkeypatch.setattr(Local, "put_copy", put)
+        removal.start()
+        assert destroyed.wait(10)
+        put(*args)
+
+    monkeypatch.setattr(Local, "destroy", half)
+    monkeypatch.setattr(Local, "put_copy", late)
+    manager.label("db", {"a": "1"})
+    go_on.set()
+    removal.join()
     assert_clean(site)

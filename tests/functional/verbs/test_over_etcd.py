@@ -2,6 +2,8 @@
 
 import json
 import os
+import random
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -139,3 +141,64 @@ def test_the_configurations_password_is_in_no_repr(site: Site) -> None:
         VolumeManager(config).ls()
     assert secret not in repr(failure.value)
     assert json.dumps(config.store)
+
+
+MANY_VERBS = """
+from libstorage.errors import LibstorageError
+name, seconds = arguments
+refusals = {"NoSuchSnapshot", "NoSuchVolume", "Unsupported", "VolumeExists", "VolumeInUse"}
+done, until = 0, time.time() + seconds
+def attempt(verb, *given, **options):
+    global done
+    try:
+        verb(*given, **options)
+        done += 1
+    except LibstorageError as exc:
+        if type(exc).__name__ not in refusals:
+            raise
+while time.time() < until:
+    attempt(manager.create, name, Given(policy="local", fstype="ext4", mb_size=8))
+    attempt(manager.mount, name, id="a")
+    attempt(manager.snapshot_create, f"{name}@s")
+    attempt(manager.unmount, name, id="a")
+    attempt(manager.snapshot_rm, f"{name}@s")
+    attempt(manager.resize, name, 16)
+    attempt(manager.label, name, {"a": str(done)})
+    attempt(manager.rm, name)
+print(done)
+"""
+
+
+@pytest.mark.parametrize("seed", [1, random.randrange(10**6)], ids=["fixed", "fresh"])
+def test_verbs_see_only_a_volumes_own_refusals_while_members_die(tmp_path: Path, seed: int) -> None:
+    """Four processes on three volumes; one volume is shared by two."""
+    print(f"seed: {seed}")
+    choose = random.Random(seed)
+    with (
+        Cluster(tmp_path / "etcd", 3) as cluster,
+        Site(tmp_path / "site", store=cluster.store("/a"), lease=5) as site,
+    ):
+        processes = [site.python(MANY_VERBS, f"v{number % 3}", 12) for number in range(4)]
+        until = time.monotonic() + 11
+        while time.monotonic() < until:
+            member = choose.choice([*cluster.members, cluster.leader()])
+            if choose.random() < 0.4:
+                member.freeze()
+                time.sleep(choose.uniform(0.2, 3))
+                member.thaw()
+            else:
+                member.kill(choose.choice([signal.SIGKILL, signal.SIGTERM]))
+                time.sleep(choose.uniform(0, 1))
+                member.start()
+            cluster.wait()
+        for process in processes:
+            said, errors = process.communicate(timeout=60)
+            assert process.returncode == 0, errors
+            assert int(said) > 20
+        manager = site.manager()
+        for record in manager.ls():
+            for snapshot in manager.snapshot_ls(record["Name"]):
+                manager.snapshot_rm(f"{record['Name']}@{snapshot['Name']}")
+            manager.rm(record["Name"])
+        manager.doctor(fix=True)
+        assert_clean(site)

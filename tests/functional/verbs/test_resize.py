@@ -1,12 +1,14 @@
 """resize: a volume becomes larger with all that it holds, or stays as it was."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lab.site import Site, assert_clean
 from libstorage.errors import InvalidInput, NoSpace, NoSuchVolume, Unsupported
 from libstorage.manager import Given, VolumeManager
+from libstorage.manager.journal import Held
 
 GROWTH = {"ext2": (8, 24), "ext3": (8, 24), "ext4": (8, 24), "xfs": (32, 64), "btrfs": (128, 320)}
 FILESYSTEMS = pytest.mark.parametrize("fstype", list(GROWTH))
@@ -131,3 +133,22 @@ def test_what_cannot_be_is_refused_in_one_sentence(
     with site.nothing_changes(), pytest.raises(error) as caught:
         manager.resize(name, size)
     assert "\n" not in str(caught.value)
+
+
+def test_a_removal_right_after_the_commit_leaves_no_copy(
+    manager: VolumeManager, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager.create("v", Given(policy="local", fstype="ext4", mb_size=8))
+    commit = Held.commit
+
+    def then_remove(held: Held, *args: Any) -> None:
+        commit(held, *args)
+        if held.record.verb == "resize":
+            monkeypatch.undo()
+            other = site.manager()
+            other.rm("v", purge=True)
+
+    monkeypatch.setattr(Held, "commit", then_remove)
+    assert manager.resize("v", 16)["Volume"]["MBSize"] == 16
+    assert manager.ls() == []
+    assert_clean(site)

@@ -74,7 +74,7 @@ class Attachments:
         self._store = context.store
         self._memory = AttachmentMemory(context)
         self._owners = owners
-        self._edits = edits
+        self.edits = edits
         self._events = events
         self.limiter = limiter
 
@@ -138,6 +138,11 @@ class Attachments:
             else:
                 return None
         return None
+
+    def unmoved(self, name: str, settled: Found | None) -> Compare:
+        """That nobody has begun to attach or detach since; an operation then keeps all from it."""
+        key = keys.attachment(name, self._context.node)
+        return KeyAbsent(key) if settled is None else KeyAtRevision(key, settled[0].revision)
 
     def _forget(self, entry: Entry, attachment: Attachment) -> None:
         """What an older boot had attached went with it, but for the bare mount point."""
@@ -248,7 +253,7 @@ class Attachments:
         # Whoever has changed limits meanwhile has seen no attachment to change them on.
         self.limiter.enforce(volume.name)
         if volume.state != "ok":
-            self._edits.mark(volume, "ok")
+            self.edits.mark(volume, "ok")
 
     def _note_device(self, claimed: Entry, attachment: Attachment) -> Entry:
         """Limits stay on a device: who clears up after us must know which it was."""
@@ -293,7 +298,7 @@ class Attachments:
         try:
             self._clear(claimed, attachment, volume)
             if isinstance(exc, Damaged):
-                self._edits.mark(volume, "damaged")
+                self.edits.mark(volume, "damaged")
         except LibstorageError as second:
             exc.add_note(f"What it had begun is taken back by the next call or doctor: {second}")
 

@@ -104,7 +104,7 @@ class Edits:
                 return
             edited = replace(record, state=state, revision=record.revision + 1)
             if self._write(entry, [unmoved], [Put(entry.key, edited.to_json())]):
-                self._copy(edited)
+                self.copy(edited)
                 return
 
     def _change(
@@ -132,7 +132,7 @@ class Edits:
             event = self._events.success(name, verb, by, **told)
             writes = [Put(entry.key, edited.to_json()), event, *writes]
             if self._write(entry, [unmoved, *compares], writes):
-                self._copy(edited)
+                self.copy(edited)
                 return edited
             deadline.check(f"{name} changes faster than this call can {verb} it; try again")
 
@@ -169,7 +169,7 @@ class Edits:
         compares = [KeyAtRevision(entry.key, entry.revision), *compares]
         return self._store.transact(compares, writes) is not None
 
-    def _copy(self, volume: Volume) -> None:
+    def copy(self, volume: Volume) -> None:
         """Bring the copy beside the data up to date; where that fails it lags, for the doctor."""
         try:
             controller = self._context.controller(volume)
@@ -203,7 +203,8 @@ class Edits:
             controller.put_copy(trashed.volume, self._context.cluster, trashed.state)
             return
         living = [v for v in self._store.values(keys.VOLUMES) if v["Id"] == volume.id]
-        if living:
+        # One that is being destroyed has its record until that is done, and needs no copy any more.
+        if living and going.get("Id") != volume.id:
             controller.put_copy(Volume.from_json(living[0]), self._context.cluster)
         else:
             controller.drop_copy(volume.id)

@@ -52,7 +52,7 @@ class Growth(Verbs):
                 return volume, False
             able.check_growth(volume, mb_size)
             # What a dead process half mounted is released first.
-            self._attachments.settled(name, volume, deadline, recover=not test)
+            here = self._attachments.settled(name, volume, deadline, recover=not test)
             if test:
                 return grown, True
             arguments = {
@@ -61,7 +61,8 @@ class Growth(Verbs):
                 "Node": volume.node,
                 "Id": volume.id,
             }
-            free = [KeyAtRevision(entry.key, entry.revision)]
+            unmoved = self._attachments.unmoved(name, here)
+            free = [KeyAtRevision(entry.key, entry.revision), unmoved]
             held = self._journal.begin(name, "resize", arguments, by, free, "grow")
             if held is not None:
                 return self._grow(held), True
@@ -90,7 +91,6 @@ class Growth(Verbs):
     def _finish(self, held: Held) -> Volume:
         was = Volume.from_json(held.record.arguments["Volume"])
         mb_size = int(held.record.arguments["Size"])
-        controller = self._context.controller(was)
         self._ability(was).grow(held.work, was, mb_size, self._attachments.mounted_at(was.name))
         grown: list[Volume] = []
 
@@ -105,8 +105,8 @@ class Growth(Verbs):
             return [KeyAtRevision(key, entry.revision)], [Put(key, record.to_json()), event]
 
         held.commit(done)
-        # As after every edit: the copy may lag, and the doctor mends it.
-        controller.put_copy(grown[0], self._context.cluster)
+        # As after every edit: it may lag, and who finds the volume removed takes it back.
+        self._attachments.edits.copy(grown[0])
         return grown[0]
 
     def _recover(self, held: Held) -> None:

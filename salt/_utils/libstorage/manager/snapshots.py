@@ -80,12 +80,13 @@ class SnapshotVerbs(Verbs):
                 size=volume.mb_size * MB,
             )
             # What a dead process half mounted is released first.
-            self._attachments.settled(volume_name, volume, deadline, recover=not test)
+            here = self._attachments.settled(volume_name, volume, deadline, recover=not test)
             if test:
                 return snapshot
             free: list[Compare] = [
                 KeyAtRevision(entry.key, entry.revision),
                 KeyAbsent(key),
+                self._attachments.unmoved(volume_name, here),
             ]
             arguments = _arguments(volume, snapshot, snapshot.id)
             held = self._journal.begin(
