@@ -32,7 +32,9 @@ Transactions whose outcome is unknown
        key's revision. A transaction of the journal writes an event or an operation with its own
        token, which nobody else overwrites while its owner lives.
     3. It is not, it only deletes, and all its keys are gone: that is what was asked for.
-    4. It is not, and no key carries the mark: nothing was written, None.
+    4. It is not, and no key carries the mark: nothing was written, None. Should a first attempt
+       wake up when what it compares holds once more (keys that are absent again), it writes an
+       operation or a claim whose token nobody works on, which is recovered as in 5.
     5. No endpoint answers within the limit: StoreUnavailable. Whether it was applied is seen by
        who reads the keys next. A begin that is applied later is an operation whose process does
        not work on it, and is recovered like a dead one's; a step that is applied later carries the
