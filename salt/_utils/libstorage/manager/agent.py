@@ -114,10 +114,12 @@ class Agent:
         while not self._stop.is_set():
             try:
                 for change in self._store.watch("", revision + 1, timeout=min(pause, 1.0)):
-                    revision = max(revision, change.revision)
-                    self._heed(change, pool)
-                    if self._stop.is_set() or time.monotonic() - looked > pause:
+                    over = self._stop.is_set() or time.monotonic() - looked > pause
+                    # Changes of one transaction share a revision: it is heeded whole, or again.
+                    if over and change.revision > revision:
                         break
+                    revision = change.revision
+                    self._heed(change, pool)
             except Compacted:
                 self._tell("Changes were lost while the store was away: looking at everything")
                 return

@@ -136,6 +136,7 @@ class Doctor:
             self._attachments_here,
             self._purges,
             self._in_trash,
+            self._limits,
             self._own_housekeeping,
         )
         if everything:
