@@ -128,6 +128,10 @@ def _name(value):
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+def _node(value):
+    return __opts__["id"] if value is None else _name(value)
+
+
 def _names(values):
     return [_name(value) for value in values]
 
@@ -920,8 +924,9 @@ def nodes():
     The nodes that have an agent, a volume in use, or data.
 
     Returns a list of records: ``Alive`` says whether the node's agent lives, ``Attached`` and
-    ``Data`` count the volumes that are in use there and that have data there. Of a node whose agent
-    lives also its boot, addresses, policies and versions.
+    ``Data`` count the volumes that are in use there and that have data there; ``Drained`` or
+    ``Fenced`` says since when it is so. Of a node whose agent lives also its boot, addresses,
+    policies and versions.
 
     CLI Example:
 
@@ -930,6 +935,126 @@ def nodes():
         salt 'host1' dsvolume.nodes
     """
     return _manager().nodes()
+
+
+@_door
+def drain(node=None, force=False, timeout=None, test=False):
+    """
+    Let a node take no new mounts, and wait until nothing is mounted there any more.
+
+    node
+        The node; this one where none is named.
+
+    force : False
+        Take the volumes from their users (``force_detach``) instead of waiting for them.
+
+    Returns ``{"Node", "Drained": True, "Attached": [], "Changed"}``. What is still in use at the
+    end of ``timeout`` is an error that names the users; the node stays closed.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'host2' dsvolume.drain
+        salt 'host1' dsvolume.drain host2 force=True
+    """
+    return _manager().cluster.drain(
+        _node(node), force=force, timeout=timeout, test=test, **_asked()
+    )
+
+
+@_door
+def undrain(node=None, timeout=None, test=False):
+    """
+    Let a drained node take mounts again.
+
+    node
+        The node; this one where none is named.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'host2' dsvolume.undrain
+    """
+    return _manager().cluster.undrain(_node(node), timeout=timeout, test=test, **_asked())
+
+
+@_door
+def force_detach(name, node=None, timeout=None, test=False):
+    """
+    Take a volume from a node and from all who use it there.
+
+    Processes that hold files of it keep them until they end; the device is let go of then.
+
+    name
+        The volume.
+
+    node
+        Where; this node where none is named. Another one's agent must be running.
+
+    Returns ``{"Name", "Node", "Users", "Changed"}``: from whom it was taken.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'host1' dsvolume.force_detach db host2
+    """
+    return _manager().cluster.force_detach(
+        _name(name), _node(node), timeout=timeout, test=test, **_asked()
+    )
+
+
+@_door
+def fence(node, confirmed=False, timeout=None, test=False):
+    """
+    Say that a node is dead: what it has attached is released.
+
+    It is waited for until the node's leases have lapsed; a node that lives is not fenced. When it
+    is back it lets go of everything before it touches a volume.
+
+    node
+        The dead node.
+
+    confirmed : False
+        That it is switched off. The storage here cannot shut it out by itself.
+
+    Returns ``{"Node", "Fenced": True, "Released": [volume], "Changed"}``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'host1' dsvolume.fence host2 confirmed=True
+    """
+    return _manager().cluster.fence(
+        _node(node), confirmed=confirmed, timeout=timeout, test=test, **_asked()
+    )
+
+
+@_door
+def forget_node(node, force=False, timeout=None, test=False):
+    """
+    Delete all that the store knows of a node that will never come back.
+
+    node
+        The dead node.
+
+    force : False
+        Also give up volumes, snapshots and removed volumes whose only data were there.
+
+    Returns ``{"Node", "Lost": [volume], "Changed": True}``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'host1' dsvolume.forget_node host2
+    """
+    return _manager().cluster.forget(
+        _node(node), force=force, timeout=timeout, test=test, **_asked()
+    )
 
 
 @_door

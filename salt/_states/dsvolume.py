@@ -37,6 +37,9 @@ Volumes as they should be.
       dsvolume.absent:
         - name: old
 
+    host2:
+      dsvolume.drained: []
+
 Every state reads, compares, and under ``test=True`` foretells exactly the changes that a real run
 makes, without writing anything. A change in progress by somebody else is waited for first; what a
 dead process left is judged as it will be when it is recovered. A difference that would destroy
@@ -62,6 +65,7 @@ except ImportError as exc:
     MISSING = str(exc)
 
 __virtualname__ = "dsvolume"
+DRAIN = ("Drained", "Attached")
 
 
 def __virtual__():
@@ -548,6 +552,64 @@ def unmounted(name, id="salt", timeout=None):
         if isinstance(exc.__cause__, NoSuchVolume):
             return declared.as_it_should_be(ret, f"Volume {name} does not exist.")
         return declared.failed(ret, exc)
+
+
+def drained(name, force=False, timeout=None):
+    """
+    The node takes no new mounts, and nothing is mounted there.
+
+    name
+        The node.
+
+    force : False
+        Take the volumes from their users instead of waiting for them.
+
+    timeout
+        Seconds to wait for the users to go.
+    """
+    ret = declared.ret(name)
+    try:
+        plan = __salt__["dsvolume.drain"](name, force=force, timeout=timeout, test=True)
+        # What an earlier state of this run would have unmounted is not to be waited for.
+        attached = [v for v in plan["Attached"] if _foreseen(v).get("Containers", ["?"])]
+        before = {"Drained": _is_drained(name), "Attached": attached}
+        changes = declared.difference(before, {"Drained": True, "Attached": []}, DRAIN)
+        if not changes:
+            return declared.as_it_should_be(ret, f"Node {name} is drained.")
+        if __opts__["test"]:
+            return declared.would(ret, changes, f"Node {name} would be drained.")
+        __salt__["dsvolume.drain"](name, force=force, timeout=timeout)
+        return declared.done(ret, changes, f"Node {name} was drained.")
+    except CommandExecutionError as exc:
+        return declared.failed(ret, exc)
+
+
+def undrained(name, timeout=None):
+    """
+    The node takes mounts.
+
+    name
+        The node.
+
+    timeout
+        Seconds to wait for the store.
+    """
+    ret = declared.ret(name)
+    try:
+        if not __salt__["dsvolume.undrain"](name, timeout=timeout, test=True)["Changed"]:
+            return declared.as_it_should_be(ret, f"Node {name} is not drained.")
+        changes = {"Drained": {"old": True, "new": False}}
+        if __opts__["test"]:
+            return declared.would(ret, changes, f"Node {name} would be undrained.")
+        __salt__["dsvolume.undrain"](name, timeout=timeout)
+        return declared.done(ret, changes, f"Node {name} was undrained.")
+    except CommandExecutionError as exc:
+        return declared.failed(ret, exc)
+
+
+def _is_drained(node):
+    rows = __salt__["dsvolume.nodes"]()
+    return any(row["Name"] == node and "Drained" in row for row in rows)
 
 
 def snapshot_present(name, timeout=None):

@@ -116,6 +116,26 @@ def test_every_verb_answers_the_same_from_all(salt: Salt, cluster_site: Site) ->
         agent.wait(20)
 
 
+def test_verbs_on_nodes_answer_the_same_from_all(salt: Salt, cluster_site: Site) -> None:
+    agents = [cluster_site.python("manager.agent().run()", node=node) for node in NODES]
+    salt.alike("dsvolume.create", "n", "policy=local")
+    salt("dsvolume.mount", "n")
+    assert salt.alike("dsvolume.force_detach", "n", "node3")["Users"] == ["salt:salt"]
+    assert salt.alike("dsvolume.drain", "node2", "force=True")["Drained"] is True
+    refused = salt("dsvolume.mount", "n", "id=more")["node2"]
+    assert refused.startswith("ERROR: node2 is drained since")
+    assert salt.alike("dsvolume.undrain", "node2")["Changed"] is True
+    said = salt.alike("dsvolume.fence", "node9", "confirmed=True")
+    assert said == "ERROR: No such node: node9; there are: node1, node2, node3"
+    done = {verb: len(events(cluster_site, verb)) for verb in ("drain", "undrain")}
+    assert done == {"drain": 1, "undrain": 1}
+    salt("dsvolume.unmount", "n")
+    salt("dsvolume.unmount", "n", "id=more")
+    for agent in agents:
+        agent.terminate()
+        agent.wait(20)
+
+
 def test_another_request_for_the_name_is_told_the_difference(
     salt: Salt, cluster_site: Site
 ) -> None:

@@ -122,6 +122,14 @@ class NotHere(LibstorageError):
     """The volume's data, or the mount, belongs to another node."""
 
 
+class NoSuchNode(LibstorageError):
+    """The store knows no node of this name."""
+
+
+class NodeClosed(NotHere):
+    """The node is drained or fenced: it takes no more mounts, or may not touch volumes at all."""
+
+
 class Elsewhere(NotHere):
     """Another node alone can do it, and its agent lives: it is asked. Nobody gets to see this."""
 

@@ -2,7 +2,7 @@
 
 from lab.faults import Scenario
 
-from . import limits, snapshots, trash, volumes
+from . import limits, nodes, snapshots, trash, volumes
 from .words import FAST, GROWN, KINDS, MARKER, assert_intact, read_marker, write_marker
 
 __all__ = [
@@ -22,6 +22,7 @@ GROUPS = {
     "snapshots": snapshots.scenarios,
     "limits": limits.scenarios,
     "trash": trash.scenarios,
+    "nodes": nodes.scenarios,
 }
 """A soak runs one group at a time."""
 

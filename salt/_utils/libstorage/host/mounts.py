@@ -97,34 +97,45 @@ def bind(work: Work, source: Path, path: Path, options: str = "") -> None:
     work.run("mount", "-n", "-o", f"bind,{options}" if options else "bind", str(source), str(path))
 
 
-def unmount(work: Work, path: Path, patience: float = 1.0) -> None:
+def unmount(work: Work, path: Path, patience: float = 1.0, *, lazy: bool = False) -> str:
     """
     Unmount all that is mounted at this path; nothing there is as good.
 
     patience
         Seconds for which a busy filesystem is tried again.
+    lazy
+        Then take it from the path all the same: who holds it keeps what he has open.
 
-    Raises MountBusy, naming who holds it.
+    Returns who holds what was taken from the path all the same, "" mostly. Raises MountBusy,
+    naming him.
     """
+    held = ""
     until = time.monotonic() + patience
     while (mounted := at(path)) is not None:
         try:
             work.run("umount", "-n", str(path))
         except CommandFailed as exc:
             if at(path) is None:
-                return
+                return held
             if "busy" not in exc.words:
                 raise
             if time.monotonic() > until:
-                raise MountBusy(_busy(path, mounted)) from exc
+                held = _held(path, mounted)
+                if not lazy:
+                    raise MountBusy(
+                        f"{path} is held by {held}; end that and unmount again"
+                    ) from exc
+                work.run("umount", "-n", "--lazy", str(path))
+                continue
             time.sleep(0.1)
+    return held
 
 
-def _busy(path: Path, mounted: Mount) -> str:
+def _held(path: Path, mounted: Mount) -> str:
+    """Who keeps a mount busy."""
     who = holders.of(mounted.id, path)
     inside = [str(other.path) for other in table() if path in other.path.parents]
-    held = ", ".join([*who[:5], *(f"the mount {other}" for other in inside)])
-    return f"{path} is held by {held or 'the kernel'}; end that and unmount again"
+    return ", ".join([*who[:5], *(f"the mount {other}" for other in inside)]) or "the kernel"
 
 
 def make_point(path: Path, *, node: bool = False) -> None:

@@ -6,7 +6,7 @@ The volume manager: the only one that changes volumes.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypedDict
+from typing import Any
 
 from .. import __version__
 from ..config import DAY, Config
@@ -16,11 +16,14 @@ from ..store import open_store
 from .agent import Agent
 from .attachments import Attachments
 from .capacity import Capacity
+from .cluster import Cluster
 from .context import SCHEMA, Context, Deadline
 from .delegation import Delegation
 from .doctor import Doctor
 from .edits import Edits
 from .events import Events
+from .fencing import Fencing
+from .forgetting import Forgetting
 from .given import Given, merge_labels, read_labels
 from .growth import Growth
 from .journal import Journal
@@ -32,7 +35,7 @@ from .owners import Owners, describe
 from .profiles import Profiles
 from .qos import QoS
 from .rebuild import Rebuild
-from .requests import Request, Requests
+from .requests import Request, Requests, Shared
 from .snapshots import SnapshotVerbs
 from .trash import Trash
 from .usage import Usage
@@ -47,19 +50,13 @@ DELEGATED = (
     *("snapshot_create", "snapshot_rm", "snapshot_clone", "rollback"),
 )
 """The verbs that are done where the data are, whoever is asked."""
-
-
-class Shared(TypedDict):
-    """What these verbs are told alike."""
-
-    by: JSON
-    deadline: Deadline
-    test: bool
+ON_NODES = ("force_detach",)
+"""Those of them that are among the verbs on nodes."""
 
 
 class VolumeManager:
     """
-    All verbs of one node; those on limits are at ``qos``.
+    All verbs of one node; those on limits are at ``qos``, those on nodes at ``cluster``.
 
     Arguments that several verbs share:
 
@@ -111,6 +108,19 @@ class VolumeManager:
         self._capacity = Capacity(context, self._events)
         self._nodes = Nodes(context)
         self._delegation = Delegation(context, self._nodes)
+        fencing = Fencing(context, owners, self._events, limiter)
+        self.cluster = Cluster(
+            context,
+            lookup,
+            self._journal,
+            attachments,
+            self._events,
+            self._nodes,
+            fencing,
+            Forgetting(context, owners, self._events),
+            self._begin,
+            self._once,
+        )
         self._doctor = Doctor(
             context,
             owners,
@@ -125,6 +135,7 @@ class VolumeManager:
             self._trash,
             self._capacity,
             self._delegation,
+            fencing,
         )
 
     # -- volumes ------------------------------------------------------------------------------
@@ -695,7 +706,7 @@ class VolumeManager:
         The nodes that have an agent, an attachment or data, by name.
 
         Returns their records with ``Alive`` (its agent lives), ``Attached`` and ``Data`` (how many
-        volumes).
+        volumes), and ``Drained`` or ``Fenced`` (since when) where they are closed.
         """
         self._context.need_store()
         return self._nodes.ls()
@@ -708,11 +719,12 @@ class VolumeManager:
 
     def _perform(self, verb: str, arguments: JSON, by: JSON) -> Any:
         """Do what another node asks of this one."""
-        if verb not in DELEGATED:
+        if verb not in (*DELEGATED, *ON_NODES):
             raise InvalidInput(f"{verb} is nothing that {self.config.node} does for other nodes")
         rest = dict(arguments)
         names = rest.pop("names", ())
-        return getattr(self, verb)(*names, **rest, by=by)
+        verbs = self.cluster if verb in ON_NODES else self
+        return getattr(verbs, verb)(*names, **rest, by=by)
 
     def version(self) -> JSON:
         """Versions of libstorage and of the store's schema, the manager's name, the directories."""

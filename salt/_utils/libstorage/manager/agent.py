@@ -141,7 +141,10 @@ class Agent:
         elif change.key.startswith(keys.VOLUMES) and change.value is not None:
             name = change.key.removeprefix(keys.VOLUMES)
             self._safely(lambda: self._qos.follow(name))
-        elif change.key.startswith(keys.purge(node)) and change.value is not None:
+        elif change.value is not None and (
+            change.key.startswith(keys.purge(node))
+            or change.key in (keys.fenced(node), keys.drained(node))
+        ):
             self._look(pool)
 
     def _take_on(self, pool: ThreadPoolExecutor) -> None:

@@ -51,6 +51,7 @@ from .events import Events
 from .journal import POLL
 from .limiter import Limiter
 from .memory import AttachmentMemory
+from .nodes import Nodes
 from .owners import Owners
 
 HOST_SECONDS = 110.0
@@ -73,6 +74,7 @@ class Attachments:
         self._context = context
         self._store = context.store
         self._memory = AttachmentMemory(context)
+        self._nodes = Nodes(context)
         self._owners = owners
         self.edits = edits
         self._events = events
@@ -178,6 +180,7 @@ class Attachments:
             KeyAtRevision(entry.key, entry.revision),
             KeyAbsent(keys.operation(name)),
             KeyAbsent(key),
+            *self._nodes.open(),
         ]
         if not self.many_nodes(volume):
             compares.append(PrefixEmpty(keys.attachments(name)))
@@ -187,16 +190,16 @@ class Attachments:
             writes.append(Put(data, {"id": volume.id, "made": False}))
         return self._take(key, attachment, compares, writes)
 
-    def claim_again(self, entry: Entry, attachment: Attachment) -> Entry | None:
+    def claim_again(
+        self, entry: Entry, attachment: Attachment, compares: Sequence[Compare] = ()
+    ) -> Entry | None:
         """The mount has vanished from under its users: claim it to mount once more."""
         if self._overtaken(attachment.volume, Path(attachment.mountpoint), entry.revision):
             return None
         again = replace(attachment, status=ATTACHING, **self._owners.claim())
-        compares: list[Compare] = [
-            KeyAtRevision(entry.key, entry.revision),
-            KeyAbsent(keys.operation(attachment.volume)),
-        ]
-        return self._take(entry.key, again, compares)
+        free = KeyAbsent(keys.operation(attachment.volume))
+        unmoved = KeyAtRevision(entry.key, entry.revision)
+        return self._take(entry.key, again, [unmoved, free, self._nodes.unfenced(), *compares])
 
     def _overtaken(self, name: str, point: Path, revision: int) -> bool:
         """Was somebody else faster? Raises BackendError where a foreign mount is in the way."""
@@ -309,7 +312,8 @@ class Attachments:
         ``attached`` without remaining users -> ``detaching`` -> gone.
 
         leaving
-            The last user's record and ``by``, for the event; {} where he has gone before.
+            The last user's record and ``by``, for the event; {} where he has gone before. By
+            force: ``forced``, who used it, and ``by``; then held files keep nothing mounted.
 
         Returns False where the attachment has moved on or an operation is on the volume. Raises
         MountBusy, with the volume attached as before but without users, where it is held.
@@ -360,20 +364,27 @@ class Attachments:
         work = Work(attachment.token, HOST_SECONDS)
         controller = self._context.controller(volume)
         self.limiter.lift(attachment)
-        presence.take_away(work, controller, volume, Path(attachment.mountpoint))
+        forced = "forced" in attachment.leaving
+        point = Path(attachment.mountpoint)
+        presence.take_away(work, controller, volume, point, lazy=forced)
         if attachment.users:
             # It was to be mounted again: its users still believe in it, so it stays theirs.
             self._write(entry, [Put(entry.key, _at_rest(attachment).to_json())])
             return
         writes: list[Write] = [Delete(entry.key)]
         if attachment.leaving:
-            writes.append(self._accessed(volume.name))
-            leaving = dict(attachment.leaving)
-            by = leaving.pop("by", {})
-            user = User.from_json(leaving)
-            writes.append(self._events.success(volume.name, "unmount", by, **told(user)))
+            writes += [self._accessed(volume.name), self._left(attachment)]
         self._write(entry, writes)
         self._memory.follow(volume.name)
+
+    def _left(self, attachment: Attachment) -> Put:
+        """The event of the last user's leave."""
+        name, leaving = attachment.volume, dict(attachment.leaving)
+        by = leaving.pop("by", {})
+        if "forced" in leaving:
+            who = {"on": attachment.node, "users": leaving["forced"]}
+            return self._events.success(name, "force_detach", by, **who)
+        return self._events.success(name, "unmount", by, **told(User.from_json(leaving)))
 
     # -- transactions -------------------------------------------------------------------------
 
@@ -395,21 +406,32 @@ class Attachments:
                 self._owners.working.discard(attachment.token)
         return None if revision is None else Entry(key, attachment.to_json(), revision)
 
-    def _write(self, entry: Entry, writes: Sequence[Write]) -> bool:
+    def _write(
+        self, entry: Entry, writes: Sequence[Write], compares: Sequence[Compare] = ()
+    ) -> bool:
         """Write at the revision of ``entry``; False where it has moved on."""
-        compare = KeyAtRevision(entry.key, entry.revision)
-        return self._store.transact([compare], writes) is not None
+        unmoved = KeyAtRevision(entry.key, entry.revision)
+        return self._store.transact([unmoved, *compares], writes) is not None
 
     def change_users(
-        self, entry: Entry, attachment: Attachment, users: tuple[User, ...], event: Put
+        self,
+        entry: Entry,
+        attachment: Attachment,
+        users: tuple[User, ...],
+        event: Put,
+        compares: Sequence[Compare] = (),
     ) -> bool:
-        """Another set of users, with the event of the change; False where it has moved on."""
+        """
+        Another set of users, with the event of the change.
+
+        Returns False where the attachment has moved on, or another compare did not hold.
+        """
         changed = replace(attachment, users=users)
         if attachment.limited:
             places = (*attachment.limited, *self.limiter.cgroups(users))
             changed = replace(changed, limited=tuple(dict.fromkeys(places)))
         writes = [Put(entry.key, changed.to_json()), self._accessed(attachment.volume), event]
-        done = self._write(entry, writes)
+        done = self._write(entry, writes, compares)
         if done:
             self._memory.follow(attachment.volume)
             if changed.limited:

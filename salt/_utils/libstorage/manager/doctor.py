@@ -29,6 +29,7 @@ from .capacity import Capacity
 from .context import Context, Deadline
 from .delegation import Delegation
 from .events import Events
+from .fencing import Fencing
 from .journal import Journal
 from .limiter import Limiter
 from .lookup import Lookup
@@ -38,6 +39,7 @@ from .requests import Requests
 from .trash import Trash
 from .volumes import Volumes
 
+DOCTOR: JSON = {"door": "doctor"}
 ORPHAN_AGE = 3600.0
 """Seconds after which a half-made backend object that nothing knows is removed."""
 
@@ -78,6 +80,7 @@ class Doctor:
         trash: Trash,
         capacity: Capacity,
         delegation: Delegation,
+        fencing: Fencing,
     ) -> None:
         self._context = context
         self._store = context.store
@@ -93,6 +96,7 @@ class Doctor:
         self._trash = trash
         self._capacity = capacity
         self._delegation = delegation
+        self._fencing = fencing
 
     def examine(self, *, fix: bool, deadline: Deadline) -> list[JSON]:
         """
@@ -108,6 +112,7 @@ class Doctor:
 
     def _looks(self) -> tuple[Look, ...]:
         return (
+            self._fenced,
             self._operations,
             self._attachments_here,
             self._mount_table,
@@ -132,6 +137,7 @@ class Doctor:
             Also what one node does for all.
         """
         looks: tuple[Look, ...] = (
+            self._fenced,
             self._operations,
             self._attachments_here,
             self._purges,
@@ -162,6 +168,12 @@ class Doctor:
                 fixed = False
                 says = f"{says} It could not be mended: {exc}."
         return {"Kind": finding.kind, "Name": finding.name, "Says": says, "Fixed": fixed}
+
+    def _fenced(self, deadline: Deadline) -> Iterator[Finding]:
+        node = self._context.node
+        if (entry := self._fencing.fenced(node)) is not None:
+            says = f"{node} was fenced at {entry.value['At']}; what it had is no longer its own."
+            yield Finding("node", node, says, self._fencing.come_back)
 
     def _operations(self, deadline: Deadline) -> Iterator[Finding]:
         for operation in self._journal.list():
@@ -237,7 +249,7 @@ class Doctor:
         if found and found[1].status == ATTACHED and not self._attachments.shown(found[1]):
             claimed = self._attachments.claim_again(*found)
             if claimed is not None:
-                self._attachments.attach(claimed, volume, None, {"door": "doctor"})
+                self._attachments.attach(claimed, volume, None, DOCTOR)
 
     def _known(self) -> set[str]:
         """The volumes that this node has attached, or that an operation may be touching."""
@@ -457,7 +469,7 @@ class Doctor:
 
     def _room(self, deadline: Deadline) -> Iterator[Finding]:
         """Storage that is near full; when it becomes so, the event is written by this look too."""
-        for name, says in self._capacity.near_full({"door": "doctor"}):
+        for name, says in self._capacity.near_full(DOCTOR):
             yield Finding("capacity", name, says)
 
     def _own_housekeeping(self, deadline: Deadline) -> Iterator[Finding]:
@@ -475,6 +487,9 @@ class Doctor:
         if self._events.old():
             says = f"Events are older than {self._context.config.retention:g} days."
             yield Finding("events", self._context.node, says, self._events.forget_old)
+        for node in self._fencing.left():
+            says = f"{node} is fenced, and still has volumes attached."
+            yield Finding("node", node, says, partial(self._fencing.release, node, DOCTOR))
         if self._requests.old():
             says = "Answers to jobs are kept that ended long ago."
             yield Finding("requests", self._context.node, says, self._requests.forget_old)

@@ -50,9 +50,20 @@ TEXTS = {
     "undelete": "Volume undelete",
     "purge": "Volume purge",
     "near_full": "Storage near full: {Percent} % of {MBSize} MB used on {node}",
+    "force_detach": "Force detach[{volume}] from {on}",
+    "release": "Mount on {on} released with its fence",
+    "lost": "Volume given up with {on}",
+    "drain": "Node drain",
+    "undrain": "Node undrain",
+    "fence": "Node fence",
+    "back": "Node back after its fence",
+    "forget_node": "Node forget",
     "room_again": "Storage has room again: {Percent} % of {MBSize} MB used on {node}",
 }
 """How an event's text begins, as operators know it."""
+
+NODE_VERBS = ("drain", "undrain", "fence", "back", "forget_node")
+"""What is about a node; its name stands where a volume's does."""
 
 PROFILE_VERBS = ("qos_create", "qos_edit", "qos_rm", "qos_enable_all", "qos_disable_all")
 
@@ -69,7 +80,7 @@ REFUSALS = (
 """Errors that answer a valid request; invalid input leaves no event."""
 
 FILTERS = ("volume", "verb", "node", "success")
-BY_ITSELF = frozenset({"empty", "near_full", "room_again"})
+BY_ITSELF = frozenset({"back", "empty", "lost", "near_full", "release", "room_again"})
 """What happened without anybody's doing; neither a success nor a failure."""
 
 STORAGE = frozenset({"near_full", "room_again"})
@@ -168,6 +179,8 @@ class Events:
 
 def _subject(verb: str) -> str:
     """What an event is about; the name of a profile stands where a volume's does."""
+    if verb in NODE_VERBS:
+        return "node"
     if verb in PROFILE_VERBS:
         return "profile"
     if verb in STORAGE:

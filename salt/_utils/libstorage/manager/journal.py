@@ -218,6 +218,7 @@ class Journal:
     def __init__(self, context: Context, owners: Owners) -> None:
         self._context = context
         self._owners = owners
+        self._nodes = Nodes(context)
         self._rules: dict[str, Rule] = {}
 
     def rule(self, verb: str, rule: Rule) -> None:
@@ -241,6 +242,8 @@ class Journal:
             The backend step that comes first, recorded with the beginning.
         writes
             What else becomes true with the beginning; the verb's rule takes it back.
+
+        Raises NodeClosed on a fenced node.
         """
         # A store with an operation has a schema: the first one makes it.
         _ = self._context.cluster
@@ -261,12 +264,16 @@ class Journal:
         revision = None
         try:
             revision = self._context.store.transact(
-                [KeyAbsent(key), *compares], [Put(key, record.to_json()), *writes]
+                [KeyAbsent(key), self._nodes.unfenced(), *compares],
+                [Put(key, record.to_json()), *writes],
             )
         finally:
             if revision is None:
                 self._owners.working.discard(record.token)
-        return None if revision is None else Held(self._context, self._owners, record, revision)
+        if revision is None:
+            self._nodes.need_unfenced()
+            return None
+        return Held(self._context, self._owners, record, revision)
 
     def find(self, volume: str) -> tuple[Entry, Operation] | None:
         """The operation on a volume, with its entry."""
@@ -299,7 +306,7 @@ class Journal:
         tied_to = operation.arguments.get("Node")
         if not tied_to or tied_to == self._context.node:
             return False
-        return Nodes(self._context).alive(tied_to)
+        return self._nodes.alive(tied_to)
 
     def recover(self, entry: Entry, operation: Operation) -> None:
         """Finish or undo a dead owner's operation, unless somebody else is faster."""

@@ -70,6 +70,14 @@ def node(name: str) -> str:
     return f"{NODES}{name}"
 
 
+def fenced(node: str) -> str:
+    return f"{FENCED}{node}"
+
+
+def drained(node: str) -> str:
+    return f"{DRAINED}{node}"
+
+
 def delegated(node: str, id: str = "") -> str:
     return f"{DELEGATED}{node}/{id}"
 

@@ -56,6 +56,7 @@ class Mounts(Verbs):
                     return self._presence(name, changed)
                 users = found[1].users if found else ()
                 return self._as_if(name, changed, _with(users, user) if changed else users)
+            self._nodes.need_open()
             self._journal.settle(name, deadline)
             deadline.check(f"{name} changes faster than this call can mount it; try again")
 
@@ -143,6 +144,7 @@ class Mounts(Verbs):
         if not self._attachments.many_nodes(volume):
             refuse_if_attached(elsewhere)
         if test:
+            self._nodes.need_open()
             return True
         claimed = self._attachments.claim(entry, volume, user)
         if claimed is None:
@@ -171,9 +173,10 @@ class Mounts(Verbs):
         if mine is None and attachment.users and not volume.shared:
             refuse_if_attached([attachment])
         if test:
+            self._nodes.need_open()
             return True
         if not shown:
-            again = self._attachments.claim_again(entry, attachment)
+            again = self._attachments.claim_again(entry, attachment, self._nodes.open())
             if again is None:
                 return None
             coming = _with(attachment.users, user)[-1]
@@ -181,7 +184,8 @@ class Mounts(Verbs):
             return True
         event = self._events.success(volume.name, "mount", by, **told(user))
         users = _with(attachment.users, user)
-        return self._attachments.change_users(entry, attachment, users, event) or None
+        came = self._attachments.change_users(entry, attachment, users, event, self._nodes.open())
+        return came or None
 
     def _leave(
         self,

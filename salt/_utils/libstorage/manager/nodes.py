@@ -4,6 +4,10 @@ Nodes: who is there, with which boot, configuration and versions.
 ``nodes/<node>`` is bound to the lease of the node's agent: it goes when the agent does. A name
 belongs to one host: an agent that finds it taken by another living boot refuses to start. After a
 reboot its own old key may outlive the old boot for a lease; it waits for that.
+
+``drained/<node>`` closes a node to new mounts; ``fenced/<node>`` to every change of a volume, until
+it has let go of what it had (``fencing.py``). Whoever claims a volume compares that they are not
+there, in the very transaction.
 """
 
 import hashlib
@@ -14,7 +18,7 @@ import time
 from dataclasses import asdict
 
 from .. import __version__
-from ..errors import ConfigInvalid
+from ..errors import ConfigInvalid, NodeClosed
 from ..host import addresses
 from ..records import JSON, now
 from ..store.contract import Compare, KeyAbsent, KeyAtRevision, Put
@@ -73,6 +77,47 @@ class Nodes:
         entry = self._store.get(keys.node(node), linearizable=True)
         return entry is not None and self._store.alive(entry.value["Owner"])
 
+    def living(self, node: str) -> bool:
+        """Does any process of the node live, its agent or another?"""
+        return self.alive(node) or any(
+            entry.value.get("node") == node
+            and self._store.alive(entry.key.removeprefix(keys.OWNERS))
+            for entry in self._store.list(keys.OWNERS, linearizable=True)
+        )
+
+    # -- closed nodes -------------------------------------------------------------------------
+
+    def unfenced(self) -> Compare:
+        """That this node may touch volumes."""
+        return KeyAbsent(keys.fenced(self._context.node))
+
+    def open(self) -> tuple[Compare, ...]:
+        """That new mounts may come to this node."""
+        return self.unfenced(), KeyAbsent(keys.drained(self._context.node))
+
+    def need_unfenced(self) -> None:
+        """Raise NodeClosed where this node was fenced and has not let go yet."""
+        node = self._context.node
+        fenced = self._store.get(keys.fenced(node), linearizable=True)
+        if fenced is not None:
+            raise NodeClosed(
+                f"{node} was fenced at {fenced.value['At']}: what it had mounted is no longer its "
+                f"own; run doctor fix=True on it"
+            )
+
+    def need_open(self) -> None:
+        """Raise NodeClosed where this node takes no new mounts."""
+        self.need_unfenced()
+        node = self._context.node
+        drained = self._store.get(keys.drained(node), linearizable=True)
+        if drained is not None:
+            raise NodeClosed(
+                f"{node} is drained since {drained.value['At']} and takes no new mounts; undrain "
+                f"it first"
+            )
+
+    # -- what is told of them -----------------------------------------------------------------
+
     def describe(self) -> JSON:
         """What this node's key tells."""
         config = self._context.config
@@ -95,16 +140,32 @@ class Nodes:
         text = json.dumps(shared, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    def known(self) -> list[str]:
+        """Every node that any key tells of, by name."""
+        names = {row["Name"] for row in self.ls()}
+        names |= {value.get("node") for value in self._store.values(keys.OWNERS)}
+        names |= {entry.key.split("/")[1] for entry in self._store.list("purge/")}
+        for value in self._store.values(keys.OPERATIONS):
+            names |= {value["Node"], value["Arguments"].get("Node")}
+        for value in self._store.values(keys.TRASH):
+            names |= {value["Volume"]["Node"], *value["Nodes"]}
+        return sorted(name for name in names if name)
+
     def ls(self) -> list[JSON]:
         """
         Every node that has an agent, an attachment or data, by name.
 
-        ``Alive`` says whether its agent lives; ``Attached`` and ``Data`` count volumes.
+        ``Alive`` says whether its agent lives; ``Drained`` and ``Fenced``, where they are there,
+        since when; ``Attached`` and ``Data`` count volumes.
         """
         rows: dict[str, JSON] = {}
         for value in self._store.values(keys.NODES):
             row = {k: v for k, v in value.items() if k != "Owner"}
             rows[value["Name"]] = {**row, "Alive": self._store.alive(value["Owner"])}
+        for prefix, field in ((keys.DRAINED, "Drained"), (keys.FENCED, "Fenced")):
+            for entry in self._store.list(prefix):
+                name = entry.key.removeprefix(prefix)
+                rows.setdefault(name, {"Name": name, "Alive": False})[field] = entry.value["At"]
         for prefix, field in ((keys.ATTACHMENTS, "Attached"), ("data/", "Data")):
             for entry in self._store.list(prefix):
                 name = entry.key.rpartition("/")[2]

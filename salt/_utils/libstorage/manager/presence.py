@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..controllers import options
 from ..controllers.contract import Controller, Wipes
-from ..errors import BackendError
+from ..errors import BackendError, MountBusy
 from ..host import mounts
 from ..host.commands import Work
 from ..records import Volume
@@ -57,15 +57,25 @@ def _shows(mounted: mounts.Mount | None, device: str, point: Path) -> bool:
         return False
 
 
-def take_away(work: Work, controller: Controller, volume: Volume, point: Path) -> None:
+def take_away(
+    work: Work, controller: Controller, volume: Volume, point: Path, *, lazy: bool = False
+) -> None:
     """
     Unmount and detach a volume, from whatever state a crash may have left it in.
+
+    lazy
+        Unmount it also where somebody holds it.
 
     Raises MountBusy, with the volume still mounted, while somebody holds it (what must be wiped
     has been wiped).
     """
     if isinstance(controller, Wipes) and mounts.at(point) is not None:
         controller.wipe(work, volume, point)
-    mounts.unmount(work, point)
-    controller.detach(work, volume.id)
+    held = mounts.unmount(work, point, lazy=lazy)
+    try:
+        controller.detach(work, volume.id)
+    except MountBusy as exc:
+        if held:
+            exc.add_note(f"it was unmounted by force, and is held by {held}")
+        raise
     mounts.remove_point(point)

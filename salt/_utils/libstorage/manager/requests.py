@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypedDict
 
 from .. import errors
 from ..errors import BackendError, LibstorageError, NotHere, OperationInProgress, Superseded
@@ -25,6 +26,14 @@ from .owners import Owners
 
 KEPT = 600.0
 _OWN_REASONS = (BackendError,)
+
+
+class Shared(TypedDict):
+    """What verbs are told alike."""
+
+    by: JSON
+    deadline: Deadline
+    test: bool
 
 
 @dataclass(frozen=True, slots=True)

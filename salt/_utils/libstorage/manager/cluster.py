@@ -1,0 +1,377 @@
+"""
+The verbs on nodes: emptied, declared dead, forgotten; and a volume taken from one by force.
+
+None of them is an operation: each is a row of transactions that any later call of the same verb
+goes on with.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import (
+    Elsewhere,
+    InvalidInput,
+    LibstorageError,
+    NoSuchNode,
+    NotHere,
+    VolumeInUse,
+)
+from ..records import JSON, Attachment, check_name, now
+from ..store.contract import Delete, KeyAbsent, KeyAtRevision, Put
+from . import keys
+from .attachments import Attachments
+from .context import Context, Deadline
+from .events import Events
+from .fencing import Fencing
+from .forgetting import Forgetting
+from .journal import Journal
+from .lookup import Lookup
+from .nodes import Nodes
+from .requests import Request, Shared
+
+POLL = 0.2
+"""Seconds between looks at whether users of a drained node have gone, or a dead one's lease."""
+NAMED = 10
+
+Begin = Callable[[str, float | None], Deadline]
+Once = Callable[..., JSON]
+
+
+class Cluster:
+    """
+    Verbs on nodes.
+
+    The arguments ``by``, ``timeout``, ``test`` and ``request`` are those of the volume manager's
+    other verbs, and so are the errors. Every verb raises NoSuchNode for a node that the store does
+    not know.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        lookup: Lookup,
+        journal: Journal,
+        attachments: Attachments,
+        events: Events,
+        nodes: Nodes,
+        fencing: Fencing,
+        forgetting: Forgetting,
+        begin: Begin,
+        once: Once,
+    ) -> None:
+        self._context = context
+        self._store = context.store
+        self._lookup = lookup
+        self._journal = journal
+        self._attachments = attachments
+        self._events = events
+        self._nodes = nodes
+        self._fencing = fencing
+        self._forgetting = forgetting
+        self._begin = begin
+        self._once = once
+
+    # -- drain --------------------------------------------------------------------------------
+
+    def drain(
+        self,
+        node: str,
+        *,
+        force: bool = False,
+        by: JSON | None = None,
+        timeout: float | None = None,
+        test: bool = False,
+        request: Request | None = None,
+    ) -> JSON:
+        """
+        Let a node take no new mounts, and wait until nothing is mounted there any more.
+
+        force
+            Take the volumes from their users instead of waiting for them.
+
+        Returns ``{"Node", "Drained": True, "Attached": [volume], "Changed"}``; under ``test`` what
+        is attached still. Raises VolumeInUse at the end of ``timeout``, naming the users; the node
+        stays closed.
+        """
+        _need_flag("force", force)
+        deadline = self._begin(node, timeout)
+
+        def act() -> JSON:
+            self._need_known(node)
+            was = self._store.get(keys.drained(node), linearizable=True) is not None
+            held = self._fencing.attached(node)
+            if not test:
+                self._close(node, by or {})
+                self._empty(node, force, by or {}, deadline)
+            changed = not was or bool(held)
+            left = [attachment.volume for attachment in held] if test else []
+            return {"Node": node, "Drained": True, "Attached": left, "Changed": changed}
+
+        return self._do("drain", node, {"force": force}, act, by, deadline, test, request)
+
+    def _close(self, node: str, by: JSON) -> None:
+        key = keys.drained(node)
+        value = {"Node": node, "At": now(), "By": by}
+        event = self._events.success(node, "drain", by)
+        self._store.transact([KeyAbsent(key)], [Put(key, value), event])
+
+    def _empty(self, node: str, force: bool, by: JSON, deadline: Deadline) -> None:
+        """Wait until nothing is attached to a closed node."""
+        while held := self._fencing.attached(node):
+            for attachment in held:
+                if force or not attachment.users:
+                    self._take_off(attachment, force, by, deadline)
+            held = self._fencing.attached(node)
+            if held and not deadline.left():
+                raise VolumeInUse(self._still_used(node, held))
+            time.sleep(min(POLL, deadline.left()) if held else 0)
+
+    def _take_off(self, attachment: Attachment, force: bool, by: JSON, deadline: Deadline) -> None:
+        """Detach one, here or through the node's agent; what fails is named in the end."""
+        name, node = attachment.volume, attachment.node
+        try:
+            if force:
+                self.force_detach(name, node, by=by, timeout=deadline.left())
+            elif node == self._context.node:
+                self._attachments.tidy(self._lookup.known(name, deadline)[1], deadline)
+        except LibstorageError:
+            # Held, or without an agent: the deadline says so, if it stays so.
+            return
+
+    def _still_used(self, node: str, held: list[Attachment]) -> str:
+        said = []
+        for attachment in held[:NAMED]:
+            users = ", ".join(user.who for user in attachment.users) or attachment.status
+            said.append(f"{attachment.volume} by {users}")
+        more = ", ..." if len(held) > NAMED else ""
+        agent = "" if self._nodes.alive(node) or node == self._context.node else " (no agent there)"
+        return (
+            f"{node} is drained and takes no new mounts, but in use there is still: "
+            f"{'; '.join(said)}{more}{agent}; end that, or drain it with force=True"
+        )
+
+    def undrain(
+        self,
+        node: str,
+        *,
+        by: JSON | None = None,
+        timeout: float | None = None,
+        test: bool = False,
+        request: Request | None = None,
+    ) -> JSON:
+        """
+        Let a drained node take mounts again.
+
+        Returns ``{"Node", "Drained": False, "Changed"}``.
+        """
+        deadline = self._begin(node, timeout)
+
+        def act() -> JSON:
+            self._need_known(node)
+            while (entry := self._store.get(keys.drained(node), linearizable=True)) is not None:
+                event = self._events.success(node, "undrain", by or {})
+                unmoved = KeyAtRevision(entry.key, entry.revision)
+                if test or self._store.transact([unmoved], [Delete(entry.key), event]):
+                    break
+            return {"Node": node, "Drained": False, "Changed": entry is not None}
+
+        return self._do("undrain", node, {}, act, by, deadline, test, request)
+
+    # -- by force -----------------------------------------------------------------------------
+
+    def force_detach(
+        self,
+        name: str,
+        node: str,
+        *,
+        by: JSON | None = None,
+        timeout: float | None = None,
+        test: bool = False,
+        request: Request | None = None,
+    ) -> JSON:
+        """
+        Take a volume from a node and from all who use it there.
+
+        Files that are held open stay so until their processes end; the volume is attached nowhere
+        else before.
+
+        Returns ``{"Name", "Node", "Users": [who], "Changed"}``. Raises NoSuchVolume; NotHere where
+        no agent lives on the node; MountBusy, naming what is held, while it is.
+        """
+        check_name(node, "node")
+        deadline = self._begin(name, timeout)
+
+        def act() -> JSON:
+            with self._events.refusals(name, "force_detach", by or {}, test=test, on=node):
+                users = self._force_detach(name, node, by or {}, deadline, test=test)
+            return {
+                "Name": name,
+                "Node": node,
+                "Users": users or [],
+                "Changed": users is not None,
+            }
+
+        there = {"name": name, "node": node}
+        return self._do(
+            "force_detach", name, {"node": node}, act, by, deadline, test, request, there
+        )
+
+    def _force_detach(
+        self, name: str, node: str, by: JSON, deadline: Deadline, *, test: bool
+    ) -> list[str] | None:
+        """The users it was taken from; None where it is not attached there."""
+        _, volume = self._lookup.known(name, deadline, recover=not test)
+        entry = self._store.get(keys.attachment(name, node), linearizable=True)
+        if entry is None:
+            return None
+        if node != self._context.node and not test:
+            self._need_agent(node)
+            raise Elsewhere(node)
+        while True:
+            if test:
+                return [user.who for user in Attachment.from_json(entry.value).users]
+            found = self._attachments.settled(name, volume, deadline, recover=True)
+            if found is None:
+                return None
+            who = [user.who for user in found[1].users]
+            if self._attachments.detach(*found, volume, {"forced": who, "by": by}):
+                return who
+            self._journal.settle(name, deadline)
+            deadline.check(f"{name} changes faster than this call can detach it; try again")
+
+    def _need_agent(self, node: str) -> None:
+        if not self._nodes.alive(node):
+            raise NotHere(
+                f"No agent is running on {node}; start the engine dsvolume_agent there, or, if it "
+                f"is dead for certain, fence {node}"
+            )
+
+    # -- dead nodes ---------------------------------------------------------------------------
+
+    def fence(
+        self,
+        node: str,
+        *,
+        confirmed: bool = False,
+        by: JSON | None = None,
+        timeout: float | None = None,
+        test: bool = False,
+        request: Request | None = None,
+    ) -> JSON:
+        """
+        Take it from the operator that a node is dead, and release what it has attached.
+
+        confirmed
+            His word that it is switched off: no storage here can shut it out by itself.
+
+        Returns ``{"Node", "Fenced": True, "Released": [volume], "Changed"}``. Raises NotHere while
+        the node lives. When it is back it lets go of everything before it touches a volume.
+        """
+        _need_flag("confirmed", confirmed)
+        deadline = self._begin(node, timeout)
+
+        def act() -> JSON:
+            self._need_known(node)
+            was = self._fencing.fenced(node) is not None
+            if not confirmed and not was:
+                raise InvalidInput(
+                    f"The storage cannot shut {node} out: switch it off, then say so with "
+                    f"confirmed=True"
+                )
+            if not was:
+                self._need_dead(node, "fence", deadline)
+            held = [attachment.volume for attachment in self._fencing.attached(node)]
+            if not test:
+                self._fencing.fence(node, by or {})
+                held = self._fencing.release(node, by or {})
+            changed = bool(held) or not was
+            return {"Node": node, "Fenced": True, "Released": held, "Changed": changed}
+
+        return self._do("fence", node, {"confirmed": confirmed}, act, by, deadline, test, request)
+
+    def forget(
+        self,
+        node: str,
+        *,
+        force: bool = False,
+        by: JSON | None = None,
+        timeout: float | None = None,
+        test: bool = False,
+        request: Request | None = None,
+    ) -> JSON:
+        """
+        Delete all that the store knows of a node that will never come back.
+
+        force
+            Also volumes, snapshots and removed volumes whose only data were there: they are given
+            up.
+
+        Returns ``{"Node", "Lost": [volume], "Changed": True}``. Raises NotHere while the node
+        lives; VolumeInUse where volumes are attached there (fence it first), or have their data
+        there.
+        """
+        _need_flag("force", force)
+        deadline = self._begin(node, timeout)
+
+        def act() -> JSON:
+            self._need_known(node)
+            self._need_dead(node, "forget", deadline)
+            attached = [attachment.volume for attachment in self._fencing.attached(node)]
+            if attached:
+                raise VolumeInUse(
+                    f"Attached on {node} is still: {_some(attached)}; fence {node} first"
+                )
+            lost = self._forgetting.only_there(node)
+            if lost and not force:
+                raise VolumeInUse(
+                    f"Only {node} has the data of {_some(lost)}; bring it back, or give them up "
+                    f"with force=True"
+                )
+            if not test:
+                self._forgetting.forget(node, by or {})
+            return {"Node": node, "Lost": lost, "Changed": True}
+
+        return self._do("forget_node", node, {"force": force}, act, by, deadline, test, request)
+
+    def _need_dead(self, node: str, verb: str, deadline: Deadline) -> None:
+        """Wait for a dead node's leases to lapse; raise NotHere where they do not."""
+        if node == self._context.node:
+            raise InvalidInput(f"{node} is this node, and lives; {verb} it from another one")
+        while self._nodes.living(node):
+            if not deadline.left():
+                raise NotHere(
+                    f"{node} lives: its lease is being renewed; switch it off, then {verb} it"
+                )
+            time.sleep(min(POLL, deadline.left()))
+
+    # -- alike in all -------------------------------------------------------------------------
+
+    def _need_known(self, node: str) -> None:
+        known = self._nodes.known()
+        if node not in known and node != self._context.node:
+            raise NoSuchNode(f"No such node: {node}; there are: {_some(known) or 'none'}")
+
+    def _do(
+        self,
+        verb: str,
+        name: str,
+        arguments: JSON,
+        act: Callable[[], JSON],
+        by: JSON | None,
+        deadline: Deadline,
+        test: bool,
+        request: Request | None,
+        there: JSON | None = None,
+    ) -> JSON:
+        told = Shared(by=by or {}, deadline=deadline, test=test)
+        return self._once(verb, name, arguments, act, told, request, there or {})
+
+
+def _need_flag(name: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise InvalidInput(f"{name} must be true or false, not {str(value)[:60]!r}")
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
