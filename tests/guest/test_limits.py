@@ -116,7 +116,8 @@ def test_io_goes_on_when_a_limit_becomes_strict(
     for load in loads:
         load.wait()
         for since, until in windows:
-            assert load.bytes(since, until) == pytest.approx(RATE // 2, rel=ROUGHLY)
+            # That it goes on, and slowly; how exactly is measured in test_rates.py.
+            assert RATE // 4 < load.bytes(since, until) < RATE
 
 
 def test_two_cgroups_share_one_limit(
