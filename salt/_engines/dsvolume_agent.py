@@ -22,7 +22,7 @@ import threading
 try:
     from libstorage import config
     from libstorage.errors import LibstorageError
-    from libstorage.manager import VolumeManager
+    from libstorage.managers import open_manager
 
     MISSING = ""
 except ImportError as exc:
@@ -67,7 +67,7 @@ def _run(running):
         __opts__.get("dsvolume"),
         (__opts__.get("pillar") or {}).get("dsvolume"),
     )
-    manager = VolumeManager(settings)
+    manager = open_manager(settings)
     try:
         agent = manager.agent()
         running[:] = [agent]

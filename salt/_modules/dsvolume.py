@@ -23,8 +23,9 @@ try:
     import libstorage
     from libstorage import config
     from libstorage.errors import InvalidInput, LibstorageError
-    from libstorage.manager import Given, Request, VolumeManager, read_labels
+    from libstorage.manager import Given, Request, read_labels
     from libstorage.manager.profiles import WORDS
+    from libstorage.managers import open_manager
 
     MISSING = ""
 except ImportError as exc:
@@ -80,7 +81,7 @@ def _manager():
     kept = __context__.get("dsvolume.manager")
     if kept is not None and kept.config == settings:
         return kept
-    made = VolumeManager(settings)
+    made = open_manager(settings)
     if kept is not None:
         kept.close()
     __context__["dsvolume.manager"] = made

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -116,6 +117,27 @@ def test_without_libstorage_the_reason_is_told(
     states = salt.loader.states(opts, loaded, {}, None, loaded_base_name="again")
     assert "dsvolume.present" not in states
     assert "The states of dsvolume need libstorage" in states.missing_fun_string("dsvolume.present")
+
+
+def test_the_configured_manager_is_used(
+    modules: Any, opts: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "refusing.py").write_text(
+        "from libstorage.errors import InvalidInput\n"
+        "from libstorage.manager import VolumeManager\n\n\n"
+        "class MANAGER(VolumeManager):\n"
+        "    def rm(self, name, **call):\n"
+        "        raise InvalidInput(f'Nobody removes {name} here')\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    opts["dsvolume"]["manager"] = "refusing"
+    modules["dsvolume.create"]("v", policy="local")
+    with pytest.raises(CommandExecutionError, match="Nobody removes v here"):
+        modules["dsvolume.rm"]("v")
+    assert modules["dsvolume.version"]()["manager"] == "refusing"
+    opts["dsvolume"]["manager"] = "nowhere"
+    with pytest.raises(CommandExecutionError, match="volume manager nowhere cannot be loaded"):
+        modules["dsvolume.ls"]()
 
 
 # -- what it understands -------------------------------------------------------------------------
@@ -430,7 +452,7 @@ def test_another_root_is_taken_up_without_a_restart(
         ("policies", {"ram": "ds-local"}, "ds-local serves local only"),
         ("store", {"kind": "papyrus"}, "dsvolume:store:kind must be embedded"),
         ("controllers", {"ds-x": 5}, "dsvolume:controllers:ds-x must be a text"),
-        ("manager", "another", "This cluster's volume manager is libstorage"),
+        ("manager", "another", "The volume manager another cannot be loaded"),
     ],
 )
 def test_a_wrong_setting_is_named(

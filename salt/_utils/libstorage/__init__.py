@@ -1,7 +1,7 @@
 """
 libstorage: volumes for container hosts, kept consistent through one store.
 
-The way in is :class:`libstorage.manager.VolumeManager`. Arrows run one way:
+The way in is :func:`libstorage.managers.open_manager`. Arrows run one way:
 manager -> controllers, store, host -> records, errors.
 """
 

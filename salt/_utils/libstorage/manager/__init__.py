@@ -1,7 +1,8 @@
 """
 The volume manager: the only one that changes volumes.
 
-:class:`VolumeManager` is the interface that doors use, and that another manager must offer.
+:class:`VolumeManager` is the interface that doors use, and that another manager must offer
+(``managers.py`` finds the one that is configured).
 """
 
 import math
