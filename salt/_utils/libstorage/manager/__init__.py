@@ -5,17 +5,18 @@ The volume manager: the only one that changes volumes.
 (``managers.py`` finds the one that is configured).
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import Any, Unpack
 
 from .. import __version__
-from ..config import DAY, Config
+from ..config import Config
 from ..errors import Elsewhere, InvalidInput, NoSuchVolume
 from ..records import JSON, User, Volume, check_name, now, split_snapshot
 from ..store import open_store
 from .agent import Agent
 from .attachments import Attachments
+from .calls import Call, CallHere, Shared, Told, patience, understood
 from .capacity import Capacity
 from .cluster import Cluster
 from .context import SCHEMA, Context, Deadline
@@ -36,7 +37,7 @@ from .owners import Owners, describe
 from .profiles import Profiles
 from .qos import QoS
 from .rebuild import Rebuild
-from .requests import Request, Requests, Shared
+from .requests import Request, Requests
 from .snapshots import SnapshotVerbs
 from .trash import Trash
 from .usage import Usage
@@ -59,19 +60,9 @@ class VolumeManager:
     """
     All verbs of one node; those on limits are at ``qos``, those on nodes at ``cluster``.
 
-    Arguments that several verbs share:
-
-    by
-        Who asks: ``door`` (salt, cli, docker) and what it knows of user and job. Events tell it.
-    timeout
-        Seconds to wait for another's work on the same volume; None: as configured.
-    test
-        Find out what would be done, raise what would be raised, and write nothing.
-    request
-        The Salt job that this call is part of: nodes of one job act once. None: it stands alone.
-
-    Every verb raises InvalidInput for what cannot be meant, StoreUnavailable, OperationInProgress
-    when ``timeout`` is over, and what its own description names.
+    Verbs share the keyword arguments of :class:`~libstorage.manager.calls.Call`. Every verb raises
+    InvalidInput for what cannot be meant, StoreUnavailable, OperationInProgress when ``timeout`` is
+    over, and what its own description names.
     """
 
     def __init__(self, config: Config) -> None:
@@ -141,31 +132,21 @@ class VolumeManager:
 
     # -- volumes ------------------------------------------------------------------------------
 
-    def create(
-        self,
-        name: str,
-        given: Given,
-        *,
-        by: JSON | None = None,
-        timeout: float | None = None,
-        test: bool = False,
-        request: Request | None = None,
-    ) -> JSON:
+    def create(self, name: str, given: Given, **call: Unpack[Call]) -> JSON:
         """
         Create a volume, or find the one that is as asked.
 
         Returns ``{"Volume": record, "Created": bool, "Warnings": [sentence]}``. Raises
         VolumeExists, naming the difference; NoSpace, ToolMissing, Unsupported, BackendError.
         """
-        deadline = self._begin(name, timeout)
-        by = by or {}
+        told = self._begin(name, call)
 
         def act() -> JSON:
             room = self._trash.room(policy=given.over(None).policy)
-            with self._events.refusals(name, "create", by, test=test), room:
-                outcome = self._volumes.create(name, given, by=by, deadline=deadline, test=test)
-            if outcome.created and not test:
-                self._capacity.after(outcome.volume.voltype, by)
+            with self._refusals("create", name, told), room:
+                outcome = self._volumes.create(name, given, **told.shared)
+            if outcome.created and not told.test:
+                self._capacity.after(outcome.volume.voltype, told.by)
             return {
                 "Volume": outcome.volume.to_json(),
                 "Created": outcome.created,
@@ -173,19 +154,10 @@ class VolumeManager:
             }
 
         arguments = {field: getattr(given, field) for field in given.named()}
-        job = None if test else request
-        return self._requests.once(job, "create", name, arguments, deadline, act)
+        return self._once("create", name, arguments, act, told)
 
     def rm(
-        self,
-        name: str,
-        *,
-        force: bool = False,
-        purge: bool = False,
-        by: JSON | None = None,
-        timeout: float | None = None,
-        test: bool = False,
-        request: Request | None = None,
+        self, name: str, *, force: bool = False, purge: bool = False, **call: Unpack[Call]
     ) -> JSON:
         """
         Remove a volume; its data are kept in the trash for as long as is configured.
@@ -199,35 +171,22 @@ class VolumeManager:
         """
         if not isinstance(purge, bool):
             raise InvalidInput(f"purge must be true or false, not {str(purge)[:60]!r}")
-        deadline = self._begin(name, timeout)
-        by = by or {}
+        told = self._begin(name, call)
 
         def act() -> JSON:
-            with self._events.refusals(name, "rm", by, test=test):
+            with self._refusals("rm", name, told):
                 try:
-                    volume = self._volumes.rm(
-                        name, force=force, purge=purge, by=by, deadline=deadline, test=test
-                    )
+                    volume = self._volumes.rm(name, force=force, purge=purge, **told.shared)
                 except NoSuchVolume:
                     if not purge:
                         raise
-                    volume = self._trash.purge(name, by=by, deadline=deadline, test=test)
+                    volume = self._trash.purge(name, **told.shared)
             return volume.to_json()
 
-        call = {"force": force, "purge": purge}
-        told = Shared(by=by, deadline=deadline, test=test)
-        return self._once("rm", name, call, act, told, request, {"name": name, **call})
+        return self._once("rm", name, {"force": force, "purge": purge}, act, told)
 
     def undelete(
-        self,
-        name: str,
-        *,
-        id: str | None = None,
-        new: str | None = None,
-        by: JSON | None = None,
-        timeout: float | None = None,
-        test: bool = False,
-        request: Request | None = None,
+        self, name: str, *, id: str | None = None, new: str | None = None, **call: Unpack[Call]
     ) -> JSON:
         """
         Bring a removed volume back from the trash, with its data.
@@ -244,17 +203,16 @@ class VolumeManager:
             check_name(id, "volume Id")
         check_name(name)
         target = name if new is None else new
-        deadline = self._begin(target, timeout)
-        by = by or {}
+        told = self._begin(target, call)
 
         def act() -> JSON:
-            with self._events.refusals(target, "undelete", by, test=test):
-                volume = self._trash.undelete(name, id, target, by=by, deadline=deadline, test=test)
+            with self._refusals("undelete", target, told):
+                volume = self._trash.undelete(name, id, target, **told.shared)
             return volume.to_json()
 
-        call = {"name": name, "id": id}
-        told = Shared(by=by, deadline=deadline, test=test)
-        return self._once("undelete", target, call, act, told, request, {**call, "new": target})
+        arguments = {"name": name, "id": id}
+        there = {**arguments, "new": target}
+        return self._once("undelete", target, arguments, act, told, there)
 
     def trash_ls(self, name: str | None = None) -> list[JSON]:
         """
@@ -272,7 +230,7 @@ class VolumeManager:
         for name in names:
             check_name(name)
         self._context.need_store()
-        return self._views.info(names, Deadline(self._patience(timeout)))
+        return self._views.info(names, self._deadline(timeout))
 
     def ls(self, filters: Sequence[str] = ()) -> list[JSON]:
         """All volumes, by name, that match every filter (``KEY=PATTERN``)."""
@@ -295,7 +253,7 @@ class VolumeManager:
         Returns ``[{"Name", "Usage": [{"file", "size"}], "Size", "Err", "Node"}]``. Raises
         NoSuchVolume, NotHere; what the storage refuses stands in Err.
         """
-        deadline = Deadline(self._patience(timeout))
+        deadline = self._deadline(timeout)
         for name in names:
             check_name(name)
         self._context.need_store()
@@ -310,16 +268,7 @@ class VolumeManager:
             row: JSON = answer[0]
             return row
 
-    def resize(
-        self,
-        name: str,
-        size: object,
-        *,
-        by: JSON | None = None,
-        timeout: float | None = None,
-        test: bool = False,
-        request: Request | None = None,
-    ) -> JSON:
+    def resize(self, name: str, size: object, **call: Unpack[Call]) -> JSON:
         """
         Make a volume larger, mounted or not.
 
@@ -332,34 +281,20 @@ class VolumeManager:
         wanted = Given.of(size=size).mb_size
         if wanted is None:
             raise InvalidInput("resize needs a size in MB")
-        deadline = self._begin(name, timeout)
-        by = by or {}
+        told = self._begin(name, call)
 
         def act() -> JSON:
-            room = self._trash.room(volume=name)
-            with self._events.refusals(name, "resize", by, test=test), room:
-                volume, changed = self._growth.resize(
-                    name, wanted, by=by, deadline=deadline, test=test
-                )
-            if changed and not test:
-                self._capacity.after(volume.voltype, by)
+            with self._refusals("resize", name, told), self._trash.room(volume=name):
+                volume, changed = self._growth.resize(name, wanted, **told.shared)
+            if changed and not told.test:
+                self._capacity.after(volume.voltype, told.by)
             return {"Volume": volume.to_json(), "Changed": changed}
 
-        call = {"size": wanted}
-        told = Shared(by=by, deadline=deadline, test=test)
-        return self._once("resize", name, call, act, told, request, {"name": name, **call})
+        return self._once("resize", name, {"size": wanted}, act, told)
 
     # -- snapshots ----------------------------------------------------------------------------
 
-    def snapshot_create(
-        self,
-        snapshot: str,
-        *,
-        by: JSON | None = None,
-        timeout: float | None = None,
-        test: bool = False,
-        request: Request | None = None,
-    ) -> JSON:
+    def snapshot_create(self, snapshot: str, **call: Unpack[Call]) -> JSON:
         """
         Keep what a volume holds now, as ``VOLUME@SNAPSHOT``; a mounted one is frozen for the copy.
 
@@ -369,21 +304,13 @@ class VolumeManager:
 
         def act(volume: str, name: str, shared: Shared) -> JSON:
             kept = self._snapshots.create(volume, name, **shared)
-            if not test:
+            if not shared["test"]:
                 self._capacity.after_on(volume, shared["by"])
             return kept.to_json()
 
-        return self._on_snapshot("snapshot_create", snapshot, act, by, timeout, test, request)
+        return self._on_snapshot("snapshot_create", snapshot, act, call)
 
-    def snapshot_rm(
-        self,
-        snapshot: str,
-        *,
-        by: JSON | None = None,
-        timeout: float | None = None,
-        test: bool = False,
-        request: Request | None = None,
-    ) -> JSON:
+    def snapshot_rm(self, snapshot: str, **call: Unpack[Call]) -> JSON:
         """
         Remove a snapshot.
 
@@ -393,17 +320,9 @@ class VolumeManager:
         def act(volume: str, name: str, shared: Shared) -> JSON:
             return self._snapshots.rm(volume, name, **shared).to_json()
 
-        return self._on_snapshot("snapshot_rm", snapshot, act, by, timeout, test, request)
+        return self._on_snapshot("snapshot_rm", snapshot, act, call)
 
-    def rollback(
-        self,
-        snapshot: str,
-        *,
-        by: JSON | None = None,
-        timeout: float | None = None,
-        test: bool = False,
-        request: Request | None = None,
-    ) -> JSON:
+    def rollback(self, snapshot: str, **call: Unpack[Call]) -> JSON:
         """
         Bring a volume back to a snapshot; later snapshots and the current size stay.
 
@@ -413,7 +332,7 @@ class VolumeManager:
         def act(volume: str, name: str, shared: Shared) -> JSON:
             return self._snapshots.rollback(volume, name, **shared).to_json()
 
-        return self._on_snapshot("rollback", snapshot, act, by, timeout, test, request)
+        return self._on_snapshot("rollback", snapshot, act, call)
 
     def snapshot_clone(
         self,
@@ -421,10 +340,7 @@ class VolumeManager:
         new: str,
         *,
         options: Mapping[str, str] | None = None,
-        by: JSON | None = None,
-        timeout: float | None = None,
-        test: bool = False,
-        request: Request | None = None,
+        **call: Unpack[Call],
     ) -> JSON:
         """
         Make a new volume from a snapshot, or find the clone that was made before.
@@ -436,23 +352,19 @@ class VolumeManager:
         the name is taken by anything else.
         """
         volume, name = split_snapshot(snapshot)
-        deadline = self._begin(new, timeout)
-        by = by or {}
+        told = self._begin(new, call)
 
         def act() -> JSON:
-            told = self._events.refusals(new, "clone", by, test=test, snapshot=f"{volume}@{name}")
-            with told, self._trash.room(volume=volume):
-                made, created = self._snapshots.clone(
-                    volume, name, new, options, by=by, deadline=deadline, test=test
-                )
-            if created and not test:
-                self._capacity.after(made.voltype, by)
+            refusals = self._refusals("clone", new, told, snapshot=f"{volume}@{name}")
+            with refusals, self._trash.room(volume=volume):
+                made, created = self._snapshots.clone(volume, name, new, options, **told.shared)
+            if created and not told.test:
+                self._capacity.after(made.voltype, told.by)
             return {"Volume": made.to_json(), "Created": created}
 
-        call = {"snapshot": snapshot, "options": dict(options or {})}
-        shared = Shared(by=by, deadline=deadline, test=test)
-        there = {"snapshot": snapshot, "new": new, "options": options}
-        return self._once("snapshot_clone", new, call, act, shared, request, there)
+        arguments = {"snapshot": snapshot, "options": dict(options or {})}
+        there = {**arguments, "new": new}
+        return self._once("snapshot_clone", new, arguments, act, told, there)
 
     def snapshot_ls(self, volume: str | None = None) -> list[JSON]:
         """The snapshots of a volume, or all. Raises NoSuchVolume."""
@@ -465,150 +377,65 @@ class VolumeManager:
         """The records of snapshots (``VOLUME@SNAPSHOT``). Raises NoSuchVolume, NoSuchSnapshot."""
         names = [split_snapshot(snapshot) for snapshot in snapshots]
         self._context.need_store()
-        return self._snapshots.info(names, Deadline(self._patience(timeout)))
+        return self._snapshots.info(names, self._deadline(timeout))
 
     def _on_snapshot(
         self,
         verb: str,
         snapshot: str,
         act: Callable[[str, str, Shared], JSON],
-        by: JSON | None,
-        timeout: float | None,
-        test: bool,
-        request: Request | None,
+        call: Call,
     ) -> JSON:
         volume, name = split_snapshot(snapshot)
-        deadline = self._begin(volume, timeout)
-        shared = Shared(by=by or {}, deadline=deadline, test=test)
+        told = self._begin(volume, call)
+        arguments = {"snapshot": f"{volume}@{name}"}
 
         def once() -> JSON:
-            with self._events.refusals(
-                volume, verb, shared["by"], test=test, snapshot=f"{volume}@{name}"
-            ):
-                return act(volume, name, shared)
+            with self._refusals(verb, volume, told, **arguments):
+                return act(volume, name, told.shared)
 
-        call = {"snapshot": f"{volume}@{name}"}
-        return self._once(verb, volume, call, once, shared, request, call)
-
-    def _once(
-        self,
-        verb: str,
-        name: str,
-        arguments: JSON,
-        act: Callable[[], JSON],
-        shared: Shared,
-        request: Request | None,
-        there: JSON,
-    ) -> JSON:
-        """
-        Act once in a job, and where the data are.
-
-        there
-            The verb's arguments, for the node that has them.
-        """
-
-        def wherever() -> JSON:
-            try:
-                return act()
-            except Elsewhere as exc:
-                assert not shared["test"], "a test run asks nobody"
-                asked: JSON = self._delegation.ask(
-                    exc.node, name, verb, there, shared["by"], shared["deadline"]
-                )
-                return asked
-
-        job = None if shared["test"] else request
-        return self._requests.once(job, verb, name, arguments, shared["deadline"], wherever)
+        return self._once(verb, volume, arguments, once, told, arguments)
 
     # -- edits --------------------------------------------------------------------------------
 
-    def label(
-        self,
-        name: str,
-        labels: Mapping[str, str],
-        *,
-        by: JSON | None = None,
-        timeout: float | None = None,
-        test: bool = False,
-        request: Request | None = None,
-    ) -> JSON:
+    def label(self, name: str, labels: Mapping[str, str], **call: Unpack[Call]) -> JSON:
         """
         Set labels of a volume; one with an empty value is removed.
 
         Returns the record as it is, or under ``test`` would be. Raises NoSuchVolume.
         """
-        deadline = self._begin(name, timeout)
+        arguments = {"labels": dict(labels)}
+        return self._edit(
+            "label", name, arguments, call, lambda told: self._edits.label(name, labels, **told)
+        )
 
-        def act() -> Volume:
-            return self._edits.label(name, labels, by=by or {}, deadline=deadline, test=test)
-
-        job = None if test else request
-        return self._edit("label", name, {"labels": dict(labels)}, deadline, act, by, test, job)
-
-    def protect(
-        self,
-        name: str,
-        *,
-        by: JSON | None = None,
-        timeout: float | None = None,
-        test: bool = False,
-        request: Request | None = None,
-    ) -> JSON:
+    def protect(self, name: str, **call: Unpack[Call]) -> JSON:
         """
         Let a volume be removed by nobody until it is unprotected.
 
         Returns the record as it is, or under ``test`` would be. Raises NoSuchVolume.
         """
-        return self._protect(name, True, by, timeout, test, request)
+        return self._edit(
+            "protect", name, {}, call, lambda told: self._edits.protect(name, True, **told)
+        )
 
-    def unprotect(
-        self,
-        name: str,
-        *,
-        by: JSON | None = None,
-        timeout: float | None = None,
-        test: bool = False,
-        request: Request | None = None,
-    ) -> JSON:
+    def unprotect(self, name: str, **call: Unpack[Call]) -> JSON:
         """Let a protected volume be removed again; the rest as protect."""
-        return self._protect(name, False, by, timeout, test, request)
-
-    def _protect(
-        self,
-        name: str,
-        protected: bool,
-        by: JSON | None,
-        timeout: float | None,
-        test: bool,
-        request: Request | None,
-    ) -> JSON:
-        deadline = self._begin(name, timeout)
-
-        def act() -> Volume:
-            return self._edits.protect(name, protected, by=by or {}, deadline=deadline, test=test)
-
-        job = None if test else request
-        verb = "protect" if protected else "unprotect"
-        return self._edit(verb, name, {}, deadline, act, by, test, job)
+        return self._edit(
+            "unprotect", name, {}, call, lambda told: self._edits.protect(name, False, **told)
+        )
 
     def _edit(
-        self,
-        verb: str,
-        name: str,
-        arguments: JSON,
-        deadline: Deadline,
-        edit: Callable[[], Volume],
-        by: JSON | None,
-        test: bool,
-        job: Request | None,
+        self, verb: str, name: str, arguments: JSON, call: Call, edit: Callable[[Shared], Volume]
     ) -> JSON:
         """An edit with its refusal's event, once in a job."""
+        told = self._begin(name, call)
 
         def act() -> JSON:
-            with self._events.refusals(name, verb, by or {}, test=test):
-                return edit().to_json()
+            with self._refusals(verb, name, told):
+                return edit(told.shared).to_json()
 
-        return self._requests.once(job, verb, name, arguments, deadline, act)
+        return self._once(verb, name, arguments, act, told)
 
     # -- mounts -------------------------------------------------------------------------------
 
@@ -620,9 +447,7 @@ class VolumeManager:
         id: str = "salt",
         container: str = "",
         cgroup: str = "",
-        by: JSON | None = None,
-        timeout: float | None = None,
-        test: bool = False,
+        **call: Unpack[CallHere],
     ) -> JSON:
         """
         Mount a volume on this node for the user (engine, id).
@@ -635,21 +460,14 @@ class VolumeManager:
         Returns ``{"Name", "Mountpoint", "Containers", "Changed"}``: what is, or under ``test``
         would be, on this node. Raises NoSuchVolume, VolumeInUse, NotHere, Damaged, BackendError.
         """
-        deadline = self._begin(name, timeout)
+        told = self._begin(name, call)
         user = User(engine=engine, id=_user_id(id), container=container, cgroup=cgroup, at=now())
-        with self._events.refusals(name, "mount", by or {}, test=test):
-            presence = self._mounts.mount(name, user, by=by or {}, deadline=deadline, test=test)
+        with self._refusals("mount", name, told):
+            presence = self._mounts.mount(name, user, **told.shared)
         return _presence(name, presence)
 
     def unmount(
-        self,
-        name: str,
-        *,
-        engine: str = "salt",
-        id: str = "salt",
-        by: JSON | None = None,
-        timeout: float | None = None,
-        test: bool = False,
+        self, name: str, *, engine: str = "salt", id: str = "salt", **call: Unpack[CallHere]
     ) -> JSON:
         """
         Take the user (engine, id) off a volume on this node; the last one out detaches it.
@@ -657,11 +475,9 @@ class VolumeManager:
         Returns ``{"Name", "Mountpoint", "Containers", "Changed"}`` like mount. Raises
         NoSuchVolume; MountBusy, naming the holder.
         """
-        deadline = self._begin(name, timeout)
-        with self._events.refusals(name, "unmount", by or {}, test=test):
-            presence = self._mounts.unmount(
-                name, engine, _user_id(id), by=by or {}, deadline=deadline, test=test
-            )
+        told = self._begin(name, call)
+        with self._refusals("unmount", name, told):
+            presence = self._mounts.unmount(name, engine, _user_id(id), **told.shared)
         return _presence(name, presence)
 
     # -- what is and was going on -------------------------------------------------------------
@@ -691,7 +507,7 @@ class VolumeManager:
 
         Returns ``[{"Kind", "Name", "Says", "Fixed"}]``; Fixed is None where nothing was tried.
         """
-        deadline = Deadline(self._patience(timeout))
+        deadline = self._deadline(timeout)
         if fix:
             # An owner of our own is what others' leases are compared with.
             self._store.owner()
@@ -744,25 +560,54 @@ class VolumeManager:
 
     # -- what every verb begins with ----------------------------------------------------------
 
-    def _begin(self, name: str, timeout: float | None) -> Deadline:
-        """Check the name and the store."""
+    def _begin(self, name: str, call: CallHere) -> Told:
+        """Check the name, the shared arguments and the store."""
         check_name(name)
-        deadline = Deadline(self._patience(timeout))
+        told = understood(self.config.timeout, **call)
         self._context.need_store()
-        return deadline
+        return told
 
-    def _patience(self, timeout: Any) -> float:
-        if timeout is None or timeout == "":
-            return self.config.timeout
-        try:
-            seconds = float(timeout)
-        except (TypeError, ValueError):
-            seconds = math.nan
-        if isinstance(timeout, bool) or not 0 <= seconds <= DAY:
-            raise InvalidInput(
-                f"timeout must be a number of seconds from 0 to {DAY}, not {str(timeout)[:60]!r}"
-            )
-        return seconds
+    def _deadline(self, timeout: float | None) -> Deadline:
+        return Deadline(patience(timeout, self.config.timeout))
+
+    def _refusals(
+        self, verb: str, name: str, told: Told, **data: object
+    ) -> AbstractContextManager[None]:
+        """What is refused inside leaves a failed event."""
+        return self._events.refusals(name, verb, told.by, test=told.test, **data)
+
+    def _once(
+        self,
+        verb: str,
+        name: str,
+        arguments: JSON,
+        act: Callable[[], JSON],
+        told: Told,
+        there: JSON | None = None,
+    ) -> JSON:
+        """
+        Act once in a job, and where the data are.
+
+        there
+            The verb's arguments, for the node that has them; None: the name and the others.
+        """
+
+        def wherever() -> JSON:
+            try:
+                return act()
+            except Elsewhere as exc:
+                assert not told.test, "a test run asks nobody"
+                asked: JSON = self._delegation.ask(
+                    exc.node,
+                    name,
+                    verb,
+                    {"name": name, **arguments} if there is None else there,
+                    told.by,
+                    told.deadline,
+                )
+                return asked
+
+        return self._requests.once(told.request, verb, name, arguments, told.deadline, wherever)
 
 
 def _user_id(id: object) -> str:

@@ -7,7 +7,7 @@ goes on with.
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Unpack
 
 from ..errors import (
     Elsewhere,
@@ -21,6 +21,7 @@ from ..records import JSON, Attachment, check_name, now
 from ..store.contract import Delete, KeyAbsent, KeyAtRevision, Put
 from . import keys
 from .attachments import Attachments
+from .calls import Call, Told
 from .context import Context, Deadline
 from .events import Events
 from .fencing import Fencing
@@ -28,13 +29,12 @@ from .forgetting import Forgetting
 from .journal import Journal
 from .lookup import Lookup
 from .nodes import Nodes
-from .requests import Request, Shared
 
 POLL = 0.2
 """Seconds between looks at whether users of a drained node have gone, or a dead one's lease."""
 NAMED = 10
 
-Begin = Callable[[str, float | None], Deadline]
+Begin = Callable[[str, Call], Told]
 Once = Callable[..., JSON]
 
 
@@ -42,9 +42,8 @@ class Cluster:
     """
     Verbs on nodes.
 
-    The arguments ``by``, ``timeout``, ``test`` and ``request`` are those of the volume manager's
-    other verbs, and so are the errors. Every verb raises NoSuchNode for a node that the store does
-    not know.
+    The shared arguments and the errors are those of the volume manager's other verbs. Every verb
+    raises NoSuchNode for a node that the store does not know.
     """
 
     def __init__(
@@ -74,16 +73,7 @@ class Cluster:
 
     # -- drain --------------------------------------------------------------------------------
 
-    def drain(
-        self,
-        node: str,
-        *,
-        force: bool = False,
-        by: JSON | None = None,
-        timeout: float | None = None,
-        test: bool = False,
-        request: Request | None = None,
-    ) -> JSON:
+    def drain(self, node: str, *, force: bool = False, **call: Unpack[Call]) -> JSON:
         """
         Let a node take no new mounts, and wait until nothing is mounted there any more.
 
@@ -95,20 +85,20 @@ class Cluster:
         stays closed.
         """
         _need_flag("force", force)
-        deadline = self._begin(node, timeout)
+        told = self._on(node, call)
 
         def act() -> JSON:
             self._need_known(node)
             was = self._store.get(keys.drained(node), linearizable=True) is not None
             held = self._fencing.attached(node)
-            if not test:
-                self._close(node, by or {})
-                self._empty(node, force, by or {}, deadline)
+            if not told.test:
+                self._close(node, told.by)
+                self._empty(node, force, told.by, told.deadline)
             changed = not was or bool(held)
-            left = [attachment.volume for attachment in held] if test else []
+            left = [attachment.volume for attachment in held] if told.test else []
             return {"Node": node, "Drained": True, "Attached": left, "Changed": changed}
 
-        return self._do("drain", node, {"force": force}, act, by, deadline, test, request)
+        return self._once("drain", node, {"force": force}, act, told)
 
     def _close(self, node: str, by: JSON) -> None:
         key = keys.drained(node)
@@ -151,45 +141,28 @@ class Cluster:
             f"{'; '.join(said)}{more}{agent}; end that, or drain it with force=True"
         )
 
-    def undrain(
-        self,
-        node: str,
-        *,
-        by: JSON | None = None,
-        timeout: float | None = None,
-        test: bool = False,
-        request: Request | None = None,
-    ) -> JSON:
+    def undrain(self, node: str, **call: Unpack[Call]) -> JSON:
         """
         Let a drained node take mounts again.
 
         Returns ``{"Node", "Drained": False, "Changed"}``.
         """
-        deadline = self._begin(node, timeout)
+        told = self._on(node, call)
 
         def act() -> JSON:
             self._need_known(node)
             while (entry := self._store.get(keys.drained(node), linearizable=True)) is not None:
-                event = self._events.success(node, "undrain", by or {})
+                event = self._events.success(node, "undrain", told.by)
                 unmoved = KeyAtRevision(entry.key, entry.revision)
-                if test or self._store.transact([unmoved], [Delete(entry.key), event]):
+                if told.test or self._store.transact([unmoved], [Delete(entry.key), event]):
                     break
             return {"Node": node, "Drained": False, "Changed": entry is not None}
 
-        return self._do("undrain", node, {}, act, by, deadline, test, request)
+        return self._once("undrain", node, {}, act, told)
 
     # -- by force -----------------------------------------------------------------------------
 
-    def force_detach(
-        self,
-        name: str,
-        node: str,
-        *,
-        by: JSON | None = None,
-        timeout: float | None = None,
-        test: bool = False,
-        request: Request | None = None,
-    ) -> JSON:
+    def force_detach(self, name: str, node: str, **call: Unpack[Call]) -> JSON:
         """
         Take a volume from a node and from all who use it there.
 
@@ -200,11 +173,11 @@ class Cluster:
         no agent lives on the node; MountBusy, naming what is held, while it is.
         """
         check_name(node, "node")
-        deadline = self._begin(name, timeout)
+        told = self._begin(name, call)
 
         def act() -> JSON:
-            with self._events.refusals(name, "force_detach", by or {}, test=test, on=node):
-                users = self._force_detach(name, node, by or {}, deadline, test=test)
+            with self._events.refusals(name, "force_detach", told.by, test=told.test, on=node):
+                users = self._force_detach(name, node, told)
             return {
                 "Name": name,
                 "Node": node,
@@ -212,30 +185,26 @@ class Cluster:
                 "Changed": users is not None,
             }
 
-        there = {"name": name, "node": node}
-        return self._do(
-            "force_detach", name, {"node": node}, act, by, deadline, test, request, there
-        )
+        return self._once("force_detach", name, {"node": node}, act, told)
 
-    def _force_detach(
-        self, name: str, node: str, by: JSON, deadline: Deadline, *, test: bool
-    ) -> list[str] | None:
+    def _force_detach(self, name: str, node: str, told: Told) -> list[str] | None:
         """The users it was taken from; None where it is not attached there."""
-        _, volume = self._lookup.known(name, deadline, recover=not test)
+        deadline = told.deadline
+        _, volume = self._lookup.known(name, deadline, recover=not told.test)
         entry = self._store.get(keys.attachment(name, node), linearizable=True)
         if entry is None:
             return None
-        if node != self._context.node and not test:
+        if told.test:
+            return [user.who for user in Attachment.from_json(entry.value).users]
+        if node != self._context.node:
             self._need_agent(node)
             raise Elsewhere(node)
         while True:
-            if test:
-                return [user.who for user in Attachment.from_json(entry.value).users]
             found = self._attachments.settled(name, volume, deadline, recover=True)
             if found is None:
                 return None
             who = [user.who for user in found[1].users]
-            if self._attachments.detach(*found, volume, {"forced": who, "by": by}):
+            if self._attachments.detach(*found, volume, {"forced": who, "by": told.by}):
                 return who
             self._journal.settle(name, deadline)
             deadline.check(f"{name} changes faster than this call can detach it; try again")
@@ -249,16 +218,7 @@ class Cluster:
 
     # -- dead nodes ---------------------------------------------------------------------------
 
-    def fence(
-        self,
-        node: str,
-        *,
-        confirmed: bool = False,
-        by: JSON | None = None,
-        timeout: float | None = None,
-        test: bool = False,
-        request: Request | None = None,
-    ) -> JSON:
+    def fence(self, node: str, *, confirmed: bool = False, **call: Unpack[Call]) -> JSON:
         """
         Take it from the operator that a node is dead, and release what it has attached.
 
@@ -269,7 +229,7 @@ class Cluster:
         the node lives. When it is back it lets go of everything before it touches a volume.
         """
         _need_flag("confirmed", confirmed)
-        deadline = self._begin(node, timeout)
+        told = self._on(node, call)
 
         def act() -> JSON:
             self._need_known(node)
@@ -280,26 +240,17 @@ class Cluster:
                     f"confirmed=True"
                 )
             if not was:
-                self._need_dead(node, "fence", deadline)
+                self._need_dead(node, "fence", told.deadline)
             held = [attachment.volume for attachment in self._fencing.attached(node)]
-            if not test:
-                self._fencing.fence(node, by or {})
-                held = self._fencing.release(node, by or {})
+            if not told.test:
+                self._fencing.fence(node, told.by)
+                held = self._fencing.release(node, told.by)
             changed = bool(held) or not was
             return {"Node": node, "Fenced": True, "Released": held, "Changed": changed}
 
-        return self._do("fence", node, {"confirmed": confirmed}, act, by, deadline, test, request)
+        return self._once("fence", node, {"confirmed": confirmed}, act, told)
 
-    def forget(
-        self,
-        node: str,
-        *,
-        force: bool = False,
-        by: JSON | None = None,
-        timeout: float | None = None,
-        test: bool = False,
-        request: Request | None = None,
-    ) -> JSON:
+    def forget(self, node: str, *, force: bool = False, **call: Unpack[Call]) -> JSON:
         """
         Delete all that the store knows of a node that will never come back.
 
@@ -312,11 +263,11 @@ class Cluster:
         there.
         """
         _need_flag("force", force)
-        deadline = self._begin(node, timeout)
+        told = self._on(node, call)
 
         def act() -> JSON:
             self._need_known(node)
-            self._need_dead(node, "forget", deadline)
+            self._need_dead(node, "forget", told.deadline)
             attached = [attachment.volume for attachment in self._fencing.attached(node)]
             if attached:
                 raise VolumeInUse(
@@ -328,11 +279,11 @@ class Cluster:
                     f"Only {node} has the data of {_some(lost)}; bring it back, or give them up "
                     f"with force=True"
                 )
-            if not test:
-                self._forgetting.forget(node, by or {})
+            if not told.test:
+                self._forgetting.forget(node, told.by)
             return {"Node": node, "Lost": lost, "Changed": True}
 
-        return self._do("forget_node", node, {"force": force}, act, by, deadline, test, request)
+        return self._once("forget_node", node, {"force": force}, act, told)
 
     def _need_dead(self, node: str, verb: str, deadline: Deadline) -> None:
         """Wait for a dead node's leases to lapse; raise NotHere where they do not."""
@@ -352,20 +303,9 @@ class Cluster:
         if node not in known and node != self._context.node:
             raise NoSuchNode(f"No such node: {node}; there are: {_some(known) or 'none'}")
 
-    def _do(
-        self,
-        verb: str,
-        name: str,
-        arguments: JSON,
-        act: Callable[[], JSON],
-        by: JSON | None,
-        deadline: Deadline,
-        test: bool,
-        request: Request | None,
-        there: JSON | None = None,
-    ) -> JSON:
-        told = Shared(by=by or {}, deadline=deadline, test=test)
-        return self._once(verb, name, arguments, act, told, request, there or {})
+    def _on(self, node: str, call: Call) -> Told:
+        check_name(node, "node")
+        return self._begin(node, call)
 
 
 def _need_flag(name: str, value: Any) -> None:

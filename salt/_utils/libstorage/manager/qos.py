@@ -8,11 +8,13 @@ verb, or the doctor, brings the limits after.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Unpack
 
 from ..errors import InvalidInput, ProfileExists, ProfileInUse
 from ..records import JSON, Attachment, Profile, Volume, check_name
 from . import keys
-from .context import Context, Deadline
+from .calls import Call, Shared, Told
+from .context import Context
 from .edits import Edits
 from .events import Events
 from .limiter import Limiter
@@ -25,21 +27,21 @@ from .profiles import (
     need_limits,
     read_limits,
 )
-from .requests import Request, Requests
+from .requests import Requests
 
 GLOBAL = "global"
 """Stands for all volumes, where an event or a job names one."""
 
-Begin = Callable[[str, float | None], Deadline]
+Begin = Callable[[str, Call], Told]
 
 
 class QoS:
     """
     Limits on volumes' I/O.
 
-    The arguments ``by``, ``timeout``, ``test`` and ``request`` are those of the volume manager's
-    other verbs, and so are the errors. Limits are ``read_iops``, ``write_iops`` (operations per
-    second), ``read_bw``, ``write_bw`` (bytes per second; 0 is no limit) and ``weight``.
+    The shared arguments and the errors are those of the volume manager's other verbs. Limits are
+    ``read_iops``, ``write_iops`` (operations per second), ``read_bw``, ``write_bw`` (bytes per
+    second; 0 is no limit) and ``weight``.
     """
 
     def __init__(
@@ -65,16 +67,7 @@ class QoS:
 
     # -- profiles -----------------------------------------------------------------------------
 
-    def create(
-        self,
-        name: str,
-        limits: Mapping[str, object],
-        *,
-        by: JSON | None = None,
-        timeout: float | None = None,
-        test: bool = False,
-        request: Request | None = None,
-    ) -> JSON:
+    def create(self, name: str, limits: Mapping[str, object], **call: Unpack[Call]) -> JSON:
         """
         Make a profile, or find the one that is as asked.
 
@@ -93,18 +86,9 @@ class QoS:
                 raise ProfileExists(f"QoS profile {name} exists with other limits: {said}; edit it")
             return was
 
-        return self._change("qos_create", name, asked, change, by, timeout, test, request)
+        return self._change("qos_create", name, asked, change, call)
 
-    def edit(
-        self,
-        name: str,
-        limits: Mapping[str, object],
-        *,
-        by: JSON | None = None,
-        timeout: float | None = None,
-        test: bool = False,
-        request: Request | None = None,
-    ) -> JSON:
+    def edit(self, name: str, limits: Mapping[str, object], **call: Unpack[Call]) -> JSON:
         """
         Change limits of a profile; those that are not named stay. Volumes follow at once.
 
@@ -117,20 +101,12 @@ class QoS:
         def change(was: Profile | None) -> Profile:
             return replace(was or self._profiles.known(name), **asked)
 
-        answer = self._change("qos_edit", name, asked, change, by, timeout, test, request)
-        if not test:
+        answer = self._change("qos_edit", name, asked, change, call)
+        if not call.get("test"):
             self._follow(lambda volume: (volume.qos_profile or DEFAULT) == name)
         return answer
 
-    def rm(
-        self,
-        name: str,
-        *,
-        by: JSON | None = None,
-        timeout: float | None = None,
-        test: bool = False,
-        request: Request | None = None,
-    ) -> JSON:
+    def rm(self, name: str, **call: Unpack[Call]) -> JSON:
         """
         Remove a profile.
 
@@ -151,7 +127,7 @@ class QoS:
                     f"first"
                 )
 
-        return self._change("qos_rm", name, {}, change, by, timeout, test, request)
+        return self._change("qos_rm", name, {}, change, call)
 
     def ls(self) -> JSON:
         """The switch and all profiles: ``{"Global": bool, "Profiles": [record]}``."""
@@ -176,40 +152,28 @@ class QoS:
         name: str,
         arguments: JSON,
         change: Callable[[Profile | None], Profile | None],
-        by: JSON | None,
-        timeout: float | None,
-        test: bool,
-        request: Request | None,
+        call: Call,
     ) -> JSON:
         check_name(name, "profile")
-        deadline = self._begin(name, timeout)
+        told = self._begin(name, call)
 
         def act() -> JSON:
-            with self._events.refusals(name, verb, by or {}, test=test):
+            with self._events.refusals(name, verb, told.by, test=told.test):
                 was = self._profiles.find(name)
                 becomes = change(was)
                 changed = becomes != was
-                if changed and not test:
-                    event = self._events.success(name, verb, by or {}, **arguments)
-                    changed = self._profiles.change(name, change, event, deadline)
+                if changed and not told.test:
+                    event = self._events.success(name, verb, told.by, **arguments)
+                    changed = self._profiles.change(name, change, event, told.deadline)
                     becomes = self._profiles.find(name) if becomes else None
             profile = becomes or was
             return {"Profile": profile.to_json() if profile else {}, "Changed": changed}
 
-        return self._requests.once(None if test else request, verb, name, arguments, deadline, act)
+        return self._requests.once(told.request, verb, name, arguments, told.deadline, act)
 
     # -- volumes ------------------------------------------------------------------------------
 
-    def apply(
-        self,
-        profile: str,
-        names: Sequence[str],
-        *,
-        by: JSON | None = None,
-        timeout: float | None = None,
-        test: bool = False,
-        request: Request | None = None,
-    ) -> list[JSON]:
+    def apply(self, profile: str, names: Sequence[str], **call: Unpack[Call]) -> list[JSON]:
         """
         Give volumes a profile. It limits them where QoS is enabled for them, and globally.
 
@@ -219,32 +183,23 @@ class QoS:
         check_name(profile, "profile")
         if not names:
             raise InvalidInput("qos apply needs a volume")
-        told = {"profile": profile}
+        arguments = {"profile": profile}
         self._profiles.known(profile)
-        self._check("qos_apply", names, told, by, timeout, test)
+        self._check("qos_apply", names, arguments, call)
 
-        def edit(name: str, deadline: Deadline) -> Volume:
+        def edit(name: str, shared: Shared) -> Volume:
             return self._edits.qos(
                 name,
                 "qos_apply",
                 {"qos_profile": profile},
-                by=by or {},
-                deadline=deadline,
-                test=test,
                 beside=lambda: self._profiles.unmoved(profile),
+                **shared,
             )
 
-        return self._each("qos_apply", names, told, edit, by, timeout, test, request)
+        return self._each("qos_apply", names, arguments, edit, call)
 
     def enable(
-        self,
-        names: Sequence[str],
-        *,
-        everywhere: bool = False,
-        by: JSON | None = None,
-        timeout: float | None = None,
-        test: bool = False,
-        request: Request | None = None,
+        self, names: Sequence[str], *, everywhere: bool = False, **call: Unpack[Call]
     ) -> list[JSON]:
         """
         Let volumes be limited by their profiles.
@@ -254,110 +209,73 @@ class QoS:
 
         Returns as apply.
         """
-        return self._switch(True, names, everywhere, by, timeout, test, request)
+        return self._switch(True, names, everywhere, call)
 
     def disable(
-        self,
-        names: Sequence[str],
-        *,
-        everywhere: bool = False,
-        by: JSON | None = None,
-        timeout: float | None = None,
-        test: bool = False,
-        request: Request | None = None,
+        self, names: Sequence[str], *, everywhere: bool = False, **call: Unpack[Call]
     ) -> list[JSON]:
         """Let volumes be limited no more; the rest as enable."""
-        return self._switch(False, names, everywhere, by, timeout, test, request)
+        return self._switch(False, names, everywhere, call)
 
-    def _switch(
-        self,
-        on: bool,
-        names: Sequence[str],
-        everywhere: bool,
-        by: JSON | None,
-        timeout: float | None,
-        test: bool,
-        request: Request | None,
-    ) -> list[JSON]:
+    def _switch(self, on: bool, names: Sequence[str], everywhere: bool, call: Call) -> list[JSON]:
         verb = "qos_enable" if on else "qos_disable"
         if not names and not everywhere:
             raise InvalidInput(f"{verb.replace('_', ' ')} needs a volume, or global=True")
-        self._check(verb, names, {}, by, timeout, test)
-        if everywhere and not test:
-            self._switch_all(on, by, timeout, request)
+        self._check(verb, names, {}, call)
+        if everywhere and not call.get("test"):
+            self._switch_all(on, call)
 
-        def edit(name: str, deadline: Deadline) -> Volume:
-            return self._edits.qos(
-                name, verb, {"qos_state": on}, by=by or {}, deadline=deadline, test=test
-            )
+        def edit(name: str, shared: Shared) -> Volume:
+            return self._edits.qos(name, verb, {"qos_state": on}, **shared)
 
-        return self._each(verb, names, {}, edit, by, timeout, test, request)
+        return self._each(verb, names, {}, edit, call)
 
-    def _switch_all(
-        self, on: bool, by: JSON | None, timeout: float | None, request: Request | None
-    ) -> None:
+    def _switch_all(self, on: bool, call: Call) -> None:
         verb = "qos_enable_all" if on else "qos_disable_all"
-        deadline = self._begin(GLOBAL, timeout)
+        told = self._begin(GLOBAL, call)
 
         def act() -> JSON:
-            event = self._events.success(GLOBAL, verb, by or {})
-            return {"Changed": self._profiles.switch(on, event, deadline)}
+            event = self._events.success(GLOBAL, verb, told.by)
+            return {"Changed": self._profiles.switch(on, event, told.deadline)}
 
-        self._requests.once(request, verb, GLOBAL, {}, deadline, act)
+        self._requests.once(told.request, verb, GLOBAL, {}, told.deadline, act)
         self._follow(lambda volume: volume.qos_state)
 
     def _each(
         self,
         verb: str,
         names: Sequence[str],
-        told: JSON,
-        edit: Callable[[str, Deadline], Volume],
-        by: JSON | None,
-        timeout: float | None,
-        test: bool,
-        request: Request | None,
+        arguments: JSON,
+        edit: Callable[[str, Shared], Volume],
+        call: Call,
     ) -> list[JSON]:
-        return [
-            self._one(verb, name, told, edit, by, timeout, test, request)
-            for name in dict.fromkeys(names)
-        ]
+        return [self._one(verb, name, arguments, edit, call) for name in dict.fromkeys(names)]
 
     def _one(
         self,
         verb: str,
         name: str,
-        told: JSON,
-        edit: Callable[[str, Deadline], Volume],
-        by: JSON | None,
-        timeout: float | None,
-        test: bool,
-        request: Request | None,
+        arguments: JSON,
+        edit: Callable[[str, Shared], Volume],
+        call: Call,
     ) -> JSON:
-        deadline = self._begin(name, timeout)
+        told = self._begin(name, call)
 
         def act() -> JSON:
-            with self._events.refusals(name, verb, by or {}, test=test, **told):
-                return edit(name, deadline).to_json()
+            with self._events.refusals(name, verb, told.by, test=told.test, **arguments):
+                return edit(name, told.shared).to_json()
 
-        record = self._requests.once(None if test else request, verb, name, told, deadline, act)
-        if not test:
+        record = self._requests.once(told.request, verb, name, arguments, told.deadline, act)
+        if not told.test:
             self._limiter.enforce(name)
         return record
 
-    def _check(
-        self,
-        verb: str,
-        names: Iterable[str],
-        told: JSON,
-        by: JSON | None,
-        timeout: float | None,
-        test: bool,
-    ) -> None:
+    def _check(self, verb: str, names: Iterable[str], arguments: JSON, call: Call) -> None:
         """All of several volumes can be limited, before the first is touched."""
         for name in names:
-            deadline = self._begin(name, timeout)
-            with self._events.refusals(name, verb, by or {}, test=test, **told):
-                volume = self._lookup.known(name, deadline)[1]
+            told = self._begin(name, call)
+            with self._events.refusals(name, verb, told.by, test=told.test, **arguments):
+                volume = self._lookup.known(name, told.deadline)[1]
                 need_limits(self._context.controller(volume), volume)
 
     def follow(self, name: str | None = None) -> None:

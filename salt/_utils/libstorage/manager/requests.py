@@ -13,7 +13,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypedDict
 
 from .. import errors
 from ..errors import BackendError, LibstorageError, NotHere, OperationInProgress, Superseded
@@ -26,14 +25,6 @@ from .owners import Owners
 
 KEPT = 600.0
 _OWN_REASONS = (BackendError,)
-
-
-class Shared(TypedDict):
-    """What verbs are told alike."""
-
-    by: JSON
-    deadline: Deadline
-    test: bool
 
 
 @dataclass(frozen=True, slots=True)
