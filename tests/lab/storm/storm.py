@@ -247,16 +247,12 @@ class _Storm:
     def _check_host(self, node: Node, manager: VolumeManager) -> None:
         """Images, memory and mounts on a node are those of its records."""
         site, wrong = node.site, self._result.violations
-        records = [*self._store.values("volumes/")]
-        records += [entry["Volume"] for entry in self._store.values("trash/")]
+        living = self._store.values("volumes/")
+        records = [*living, *(entry["Volume"] for entry in self._store.values("trash/"))]
         kept = {v["Id"] for v in records if v["Node"] == node.name}
         ram = {v["Id"] for v in records if v["Policy"] == "ram"}
-        volumes = {v["Id"] for v in records if v["Node"] == node.name}
-        snapshots = {
-            s["Id"]
-            for s in self._store.values("snapshots/")
-            if any(v["Name"] == s["Volume"] and v["Id"] in volumes for v in records)
-        }
+        names = {v["Name"] for v in living if v["Node"] == node.name}
+        snapshots = {s["Id"] for s in self._store.values("snapshots/") if s["Volume"] in names}
         for folder, ids in (("images", kept), ("snapshots", snapshots)):
             there = {path.name for path in (site.root / folder).glob("*")}
             if there != (due := {f"{id}.{end}" for id in ids for end in ("img", "json")}):
