@@ -19,11 +19,17 @@ WARM_UP = 2  # rounds that nobody counts
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A verb and its floor; one without a name only prepares or ends and is not timed."""
+    """
+    A verb and its floor; one without a name only prepares or ends and is not timed.
+
+    aside
+        Seconds of what ours has just done that are not counted.
+    """
 
     name: str
     ours: Callable[[], object]
     floor: Callable[[], object]
+    aside: Callable[[], float] = lambda: 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +80,7 @@ def figures(story: Story, rounds: int) -> list[Figure]:
                 ours, floor = _timed(step.ours), _timed(step.floor)
             else:
                 floor, ours = _timed(step.floor), _timed(step.ours)
+            ours -= step.aside()
             if step.name and number >= WARM_UP:
                 pairs[step.name].append((floor, ours))
     return [Figure.of(name, found) for name, found in pairs.items()]

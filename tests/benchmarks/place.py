@@ -7,7 +7,8 @@ from types import TracebackType
 from typing import Self
 
 from benchmarks.floors import BareStore, Hand
-from lab.site import Site
+from lab.etcd import Cluster
+from lab.site import NO_TRASH, Site
 from libstorage.host import mounts
 from libstorage.manager import Given, VolumeManager
 from libstorage.store.contract import Delete, Put
@@ -26,6 +27,7 @@ class Place:
         self._site = Site(root, lease=LEASE, capacity={"near_full": 85})
         self._also = ExitStack()
         self._reflink: Place | None = None
+        self._etcd: EtcdPlace | None = None
 
     def __enter__(self) -> Self:
         self._site.__enter__()
@@ -62,6 +64,12 @@ class Place:
             self._reflink = self._also.enter_context(ReflinkDisk(folder))
         return self._reflink
 
+    def on_etcd(self) -> "EtcdPlace":
+        """A place whose records are in etcd; made when first asked for."""
+        if self._etcd is None:
+            self._etcd = self._also.enter_context(EtcdPlace(self.root.parent / "on-etcd"))
+        return self._etcd
+
     def _grow(self) -> None:
         """
         Bring both stores into the state of a long-lived process.
@@ -91,6 +99,30 @@ class Place:
         assert ours and hand, f"{name} is not mounted twice"
         for what in ("fstype", "options", "super_options"):
             assert getattr(ours, what) == getattr(hand, what), f"{name}: {what} differ"
+
+
+class EtcdPlace:
+    """A long-lived manager whose records are in etcd, of one member on this host."""
+
+    def __init__(self, folder: Path) -> None:
+        self._cluster = Cluster(folder / "etcd")
+        self.prefix = "/bench"
+        self.site = Site(
+            folder / "root", lease=LEASE, trash=NO_TRASH, store=self._cluster.store(self.prefix)
+        )
+        self.filled = False
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            stack.enter_context(self._cluster)
+            stack.enter_context(self.site)
+            self.manager: VolumeManager = self.site.manager()
+            self.port = self._cluster.members[0].port
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
 
 
 class ReflinkDisk:

@@ -74,7 +74,7 @@ class Member:
         settings = {
             "name": self.name,
             "data-dir": folder / self.name,
-            "listen-client-urls": self.endpoint,
+            "listen-client-urls": self.endpoint.replace(HOST, self._cluster.listen),
             "advertise-client-urls": self.endpoint,
             "listen-peer-urls": self.peer,
             "initial-advertise-peer-urls": self.peer,
@@ -138,6 +138,8 @@ class Cluster:
         Clients speak TLS and need a certificate of the cluster's own authority.
     auth
         Clients need a user and a password: USER, who may use what is below ``/``.
+    listen
+        The address that they listen at for clients, where it is another than the loopback's.
     options
         Further options of every server, without their dashes.
     """
@@ -149,11 +151,13 @@ class Cluster:
         *,
         tls: bool = False,
         auth: bool = False,
+        listen: str = HOST,
         **options: Any,
     ) -> None:
         self.folder = folder
         self.tls = tls
         self.auth = auth
+        self.listen = listen
         self.token = ""
         self.password = secrets.token_hex()
         self.options = {name.replace("_", "-"): value for name, value in options.items()}

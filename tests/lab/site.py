@@ -62,6 +62,8 @@ class Site:
         self._managers: list[VolumeManager] = []
         self._processes: list[subprocess.Popen[str]] = []
         self._looking: Store | None = None
+        self.enter: tuple[str, ...] = ()
+        """What the commands of its processes begin with; leads them into a namespace, say."""
 
     def __enter__(self) -> Self:
         self.root.mkdir(parents=True)
@@ -118,7 +120,7 @@ class Site:
         """
         texts = [json.dumps(value) for value in (node, self.settings(node, **over), *arguments)]
         process = subprocess.Popen(
-            [sys.executable, "-c", PREAMBLE + code, *texts],
+            [*self.enter, sys.executable, "-c", PREAMBLE + code, *texts],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -193,6 +195,13 @@ class Site:
         """What a reboot of the host does: mounts, memory and loop devices go, the boot id too."""
         self._unmount_all()
         (self.configured(node).run_dir / "boot-id").unlink(missing_ok=True)
+
+    def crash(self, node: str = NODE) -> None:
+        """All processes of the site end at once, and the host reboots."""
+        for process in self._processes:
+            _kill(process)
+        self._processes.clear()
+        self.reboot(node)
 
     def close(self) -> None:
         """Take everything from the host: processes, mounts, loop devices, files."""

@@ -407,10 +407,15 @@ def test_a_copy_is_put_read_replaced_and_dropped(in_backend: Bench) -> None:
     assert found.cluster == "cluster"
     assert found.copy is not None
     assert Volume.from_json(found.copy) == replace(in_backend.volume, revision=2)
+    assert in_backend.controller.copy_of(in_backend.volume.id) == {
+        "cluster": "cluster",
+        "record": found.copy,
+    }
     assert "\n" not in found.what
     for _ in range(2):
         in_backend.controller.drop_copy(in_backend.volume.id)
     assert in_backend.found()[0].copy is None
+    assert in_backend.controller.copy_of(in_backend.volume.id) is None
 
 
 def test_a_copy_says_what_the_trash_knows(in_backend: Bench) -> None:

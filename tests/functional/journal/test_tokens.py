@@ -2,7 +2,8 @@
 
 import pytest
 
-from lab.site import assert_clean
+from lab.site import KEEPS_TRASH, Site, assert_clean
+from libstorage.controllers.local import Local
 from libstorage.errors import StoreUnavailable, Superseded
 from libstorage.manager import Given
 from libstorage.manager.journal import undo
@@ -40,6 +41,34 @@ def test_an_owner_that_wakes_undoes_nothing(taken_over, site):
     with site.nothing_changes(), pytest.raises(Superseded):
         undo(taken_over, lambda: acted.append("undone"))
     assert acted == []
+
+
+@pytest.mark.parametrize(
+    ("step", "verb"),
+    [("destroy", lambda m: m.rm("v", purge=True)), ("grow", lambda m: m.resize("v", 16))],
+    ids=["purge", "resize"],
+)
+def test_an_owner_that_wakes_when_all_is_over_is_told_so(tmp_path, monkeypatch, step, verb):
+    """Another has finished the purge or the growth meanwhile, and there is no such volume more."""
+    with Site(tmp_path / "site", trash=KEEPS_TRASH) as site:
+        first, second = site.manager(), site.manager()
+        first.create("v", EXT4)
+        if step == "destroy":
+            first.rm("v")
+        real = getattr(Local, step)
+
+        def late(*args):
+            real(*args)
+            monkeypatch.setattr(Local, step, real)
+            second._journal._owners.bury = lambda owned: None
+            second._journal.recover(*second._journal.find("v"))
+            if step == "grow":
+                second.rm("v", purge=True)
+
+        monkeypatch.setattr(Local, step, late)
+        with pytest.raises(Superseded, match="of v was taken over by a recovery"):
+            verb(first)
+        assert_clean(site)
 
 
 def test_an_outcome_written_under_the_own_token_is_no_loss(site):

@@ -76,8 +76,21 @@ class TestReading:
         assert keys(store, "many/") == wanted
         assert numbers(store, "many/") == list(range(2500))
 
+    def test_values_of_a_part_keep_to_its_ends_and_to_the_prefix(self, store: Store) -> None:
+        for number, key in enumerate(("a/1", "a/2", "a/3", "b/1")):
+            put(store, key, number)
+        for start, end, wanted in (
+            ("", "", [0, 1, 2]),
+            ("a/2", "", [1, 2]),
+            ("", "a/2", [0]),
+            ("a/2", "a/3", [1]),
+            ("0", "c", [0, 1, 2]),
+        ):
+            assert [value["n"] for value in store.values("a/", start, end)] == wanted
+
     def test_values_of_nothing_is_an_empty_list(self, store: Store) -> None:
         assert store.values("none/") == []
+        assert store.values("none/", "none/b", "none/a") == []
         assert list(store.list("none/")) == []
 
 

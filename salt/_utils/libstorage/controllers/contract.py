@@ -146,6 +146,9 @@ class Controller(Protocol):
     def drop_copy(self, id: str) -> None:
         """Remove the copy; absent is as good."""
 
+    def copy_of(self, id: str) -> JSON | None:
+        """The copy of a volume's record, as it was put; None where there is none."""
+
     def copies(self) -> "list[JSON]":
         """
         All copies of records on this node, of volumes and snapshots.

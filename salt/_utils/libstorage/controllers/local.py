@@ -109,6 +109,9 @@ class Local:
         drop(self._images.copy(id))
         drop(self._directories.copy(id))
 
+    def copy_of(self, id: str) -> JSON | None:
+        return files.read_json(self._images.copy(id)) or files.read_json(self._directories.copy(id))
+
     def check_growth(self, volume: Volume, mb_size: int) -> None:
         if not volume.fstype:
             raise Unsupported(

@@ -128,6 +128,9 @@ class Ram:
     def drop_copy(self, id: str) -> None:
         drop(self._copy(id))
 
+    def copy_of(self, id: str) -> JSON | None:
+        return files.read_json(self._copy(id))
+
     def copies(self) -> list[JSON]:
         return all_in(self.folder)
 

@@ -20,6 +20,7 @@ from .calls import Call, CallHere, Shared, Told, patience, understood
 from .capacity import Capacity
 from .cluster import Cluster
 from .context import SCHEMA, Context, Deadline
+from .copies import Copies
 from .delegation import Delegation
 from .doctor import Doctor
 from .edits import Edits
@@ -531,7 +532,13 @@ class VolumeManager:
     def agent(self) -> Agent:
         """This node's agent; its ``run`` works until it is stopped."""
         return Agent(
-            self._context, self._nodes, self._delegation, self._doctor, self.qos, self._perform
+            self._context,
+            self._nodes,
+            self._delegation,
+            self._doctor,
+            self.qos,
+            Copies(self._context, self._edits, self._trash),
+            self._perform,
         )
 
     def _perform(self, verb: str, arguments: JSON, by: JSON) -> Any:

@@ -6,6 +6,7 @@ One per node (a lock file). It keeps the node's key, and does what nobody else w
 * what other nodes ask of this one (``delegation.py``), each volume's verbs in a thread of their
   own, so that one stuck volume blocks no other;
 * limits and switches that somebody changed: this node's follow at once;
+* copies of records beside this node's data, of records that somebody else has changed;
 * what dead processes have left: operations, half-made mounts, claims of an older boot;
 * deletions: data of volumes that were removed elsewhere, what was in the trash long enough;
 * housekeeping of the whole cluster (events, requests), by the one agent that is elected.
@@ -21,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from ..records import JSON
 from ..store.contract import Change, Entry, KeyAbsent, KeyAtRevision, Put
 from . import keys
 from .context import Context
+from .copies import Copies
 from .delegation import Delegation
 from .doctor import Doctor, Finding
 from .nodes import Nodes
@@ -54,6 +57,7 @@ class Agent:
         delegation: Delegation,
         doctor: Doctor,
         qos: QoS,
+        copies: Copies,
         perform: Perform,
     ) -> None:
         self._context = context
@@ -62,6 +66,7 @@ class Agent:
         self._delegation = delegation
         self._doctor = doctor
         self._qos = qos
+        self._copies = copies
         self._perform = perform
         self._stop = threading.Event()
         self._busy: set[str] = set()
@@ -134,6 +139,7 @@ class Agent:
 
     def _heed(self, change: Change, pool: ThreadPoolExecutor) -> None:
         node = self._context.node
+        self._copies.note(change)
         if change.key.startswith(keys.delegated(node)) and change.value is not None:
             self._take_on(pool)
         elif change.key.startswith((keys.PROFILES, keys.QOS_GLOBAL)):
@@ -163,7 +169,8 @@ class Agent:
 
     def _look(self, pool: ThreadPoolExecutor, *, everything: bool = False) -> None:
         """Mend what is this node's to mend, and what is everybody's where we are elected."""
-        for finding in self._doctor.tend(everything=everything, elected=self._elected()):
+        found = self._doctor.tend(everything=everything, elected=self._elected())
+        for finding in chain(found, self._copies.lagging()):
             # What is still being mended, or hangs, is not begun once more.
             if finding.name not in self._busy:
                 self._busy.add(finding.name)

@@ -55,8 +55,12 @@ class Context:
 
     @property
     def cluster(self) -> str:
-        """The cluster's id; the first writer makes it. Raises as :meth:`need_store`."""
-        cluster = self.schema()
+        """
+        The cluster's id; the first writer makes it. Raises as :meth:`need_store`.
+
+        What this call has read already is not read again: every verb begins with need_store.
+        """
+        cluster = self._ours or self.schema()
         if cluster is None:
             self.need_store()
             self.found(str(uuid.uuid4()))
@@ -95,6 +99,7 @@ class Context:
         """The cluster's id, None while nothing was ever written; checks that it is our store."""
         schema = self.store.get(keys.SCHEMA)
         if schema is None:
+            self._ours = ""
             return None
         if schema.value["version"] > SCHEMA:
             raise ConfigInvalid(

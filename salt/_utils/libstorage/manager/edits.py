@@ -180,7 +180,7 @@ class Edits:
                     if put is not None:
                         self._copy_removed(volume)
                     return
-                if subject[1] == put or not self._data_here(subject[1]):
+                if subject[1] == put or not self.data_here(subject[1]):
                     return
                 try:
                     controller.put_copy(subject[1], self._context.cluster)
@@ -209,7 +209,7 @@ class Edits:
         else:
             controller.drop_copy(volume.id)
 
-    def _data_here(self, volume: Volume) -> bool:
+    def data_here(self, volume: Volume) -> bool:
         """Are data of the volume on this node, or where every node reaches them?"""
         if self._context.controller(volume).node_local(volume):
             data = self._store.get(keys.data(volume.name, self._context.node))

@@ -155,12 +155,13 @@ class Events:
         """
         start, end = instant(since, "since"), instant(until, "until")
         wanted = [_filter(text) for text in filters]
+        # Keys are <time>-<id>: only what is asked for is read, up to the end of that moment.
+        first = keys.EVENTS + start if start else ""
+        last = f"{keys.EVENTS}{end}." if end else ""
         return [
             event
-            for event in self._context.store.values(keys.EVENTS)
-            if (start is None or event["Time"] >= start)
-            and (end is None or event["Time"] <= end)
-            and all(_matches(event, key, pattern) for key, pattern in wanted)
+            for event in self._context.store.values(keys.EVENTS, first, last)
+            if all(_matches(event, key, pattern) for key, pattern in wanted)
         ]
 
     def old(self) -> bool:

@@ -207,7 +207,7 @@ class Trash(Verbs):
     def _restore(self, held: Held) -> None:
         trashed, restored = _subjects(held)
         try:
-            if _data_here(self._context, restored, trashed.nodes):
+            if data_here(self._context, restored, trashed.nodes):
                 controller = self._context.controller(restored)
                 controller.put_copy(restored, self._context.cluster)
             held.commit(lambda: self._back(held))
@@ -328,7 +328,8 @@ class Trash(Verbs):
 
         def gone() -> tuple[Sequence[Compare], Sequence[Write]]:
             entry = self._store.get(key, linearizable=True)
-            assert entry, "nobody else ends an entry that is busy"
+            if entry is None:
+                return [], []  # a recovery has finished it: the operation is not ours any more
             others = {n: v for n, v in entry.value["Nodes"].items() if n != self._context.node}
             *most, rest = _batches(others)
             for batch in most:
@@ -356,6 +357,8 @@ class Trash(Verbs):
         entry = self._store.get(keys.trash(id), linearizable=True)
         if entry is not None and not entry.value["Busy"]:
             trashed = Trashed.from_json(entry.value)
+            if not data_here(self._context, trashed.volume, trashed.nodes):
+                return
             controller = self._context.controller(trashed.volume)
             controller.put_copy(trashed.volume, self._context.cluster, trashed.state)
 
@@ -477,7 +480,7 @@ def _parent(store: Store, volume: Volume) -> Entry | None:
     return store.get(keys.snapshot(source, name), linearizable=True) if name else None
 
 
-def _data_here(context: Context, volume: Volume, nodes: Container[str]) -> bool:
+def data_here(context: Context, volume: Volume, nodes: Container[str]) -> bool:
     """Are data of the volume on this node, or where every node reaches them?"""
     if context.controller(volume).node_local(volume):
         return context.node in nodes
@@ -486,7 +489,7 @@ def _data_here(context: Context, volume: Volume, nodes: Container[str]) -> bool:
 
 def _mark_copy(context: Context, trashed: Trashed, nodes: Container[str]) -> None:
     """Let the copy say that the volume is in the trash; on a full disk it lags, for the doctor."""
-    if _data_here(context, trashed.volume, nodes):
+    if data_here(context, trashed.volume, nodes):
         try:
             controller = context.controller(trashed.volume)
             controller.put_copy(trashed.volume, context.cluster, trashed.state)

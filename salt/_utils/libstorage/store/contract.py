@@ -84,8 +84,13 @@ class Store(Protocol):
     def list(self, prefix: str, *, linearizable: bool = False) -> Iterator[Entry]:
         """All entries whose key starts with ``prefix``, in key order, read in pages."""
 
-    def values(self, prefix: str) -> Values:
-        """The values alone, in key order, of one consistent read: the fast way for many records."""
+    def values(self, prefix: str, start: str = "", end: str = "") -> Values:
+        """
+        The values alone, in key order, of one consistent read: the fast way for many records.
+
+        start, end
+            Keys, of which only those with ``start <= key < end`` are read; "": no such limit.
+        """
 
     def revision(self) -> int:
         """The store's revision now."""

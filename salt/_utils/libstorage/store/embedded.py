@@ -78,14 +78,16 @@ class EmbeddedStore:
                 return
             rows = self._database.rows(query.format(">"), rows[-1][0], prefix + LAST, _PAGE)
 
-    def values(self, prefix: str) -> Values:
-        """The values below ``prefix`` in key order, of one read."""
+    def values(self, prefix: str, start: str = "", end: str = "") -> Values:
+        """The values below ``prefix``, from ``start``, before ``end``, of one read."""
         query = "SELECT value FROM kv WHERE key >= ? AND key < ? ORDER BY key"
+
+        limits = (max(prefix, start), min(prefix + LAST, end or prefix + LAST))
 
         def decode(connection: sqlite3.Connection) -> Values:
             values: Values = []
             # Left open by an error, it would show this thread the store as it is now for ever.
-            with closing(connection.execute(query, (prefix, prefix + LAST))) as cursor:
+            with closing(connection.execute(query, limits)) as cursor:
                 while rows := cursor.fetchmany(_DECODED):
                     values += json.loads("[" + ",".join([text for (text,) in rows]) + "]")
             return values

@@ -47,6 +47,7 @@ import json
 import uuid
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from .contract import (
     MAX_WRITES,
@@ -68,6 +69,7 @@ from .etcd_watch import Watch, decoded
 
 _PAGE = 2000
 _OWNERS = "owners/"
+_LAST = "\U0010ffff"  # sorts after every key
 
 
 class EtcdStore:
@@ -104,19 +106,28 @@ class EtcdStore:
             for found in page:
                 yield self._entry(found)
 
-    def values(self, prefix: str) -> Values:
-        """The values below ``prefix`` in key order, of one revision."""
+    def values(self, prefix: str, start: str = "", end: str = "") -> Values:
+        """The values below ``prefix``, from ``start``, before ``end``, of one revision."""
         while True:
             try:
-                found = [kv["value"] for page in self._pages(prefix, steady=True) for kv in page]
+                return self._decoded(self._pages(prefix, start, end, steady=True))
             except Refused as refusal:
                 # So many pages that the first one's revision was compacted away meanwhile.
                 if "compacted" not in refusal.words:
                     raise
-            else:
-                texts = [b64decode(value).partition(b"\n")[0] for value in found]
-                values: Values = json.loads(b"[" + b",".join(texts) + b"]")
-                return values
+
+    def _decoded(self, pages: "Iterator[Sequence[JSON]]") -> Values:
+        """The values of all pages; while one is decoded, etcd prepares the next."""
+        values: Values = []
+        page = next(pages)
+        with ThreadPoolExecutor(1, "libstorage-page") as ahead:
+            while page:
+                # One that is not full is the last: most lists are of one, and need no thread.
+                coming = ahead.submit(next, pages, ()) if len(page) == _PAGE else None
+                texts = [b64decode(kv["value"]).partition(b"\n")[0] for kv in page]
+                values += json.loads(b"[" + b",".join(texts) + b"]")
+                page = coming.result() if coming else ()
+        return values
 
     def revision(self) -> int:
         """etcd's revision now."""
@@ -137,11 +148,13 @@ class EtcdStore:
             key, value, at = decoded(event)
             yield Change(self._relative(key), None if value is None else _value(value), at)
 
-    def _pages(self, prefix: str, *, steady: bool) -> "Iterator[Sequence[JSON]]":
+    def _pages(
+        self, prefix: str, start: str = "", end: str = "", *, steady: bool
+    ) -> "Iterator[Sequence[JSON]]":
         """The encoded entries in pages; steady: all of the first page's revision."""
         body: JSON = {
-            "key": self._encode(prefix),
-            "range_end": self._end(prefix),
+            "key": self._encode(max(prefix, start)),
+            "range_end": self._encode(end) if "" < end < prefix + _LAST else self._end(prefix),
             "limit": str(_PAGE),
         }
         while True:
