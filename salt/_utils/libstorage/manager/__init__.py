@@ -125,6 +125,7 @@ class VolumeManager:
             self._trash,
             self._capacity,
             self._delegation,
+            self._nodes,
         )
 
     # -- volumes ------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ from .events import Events
 from .journal import Journal
 from .limiter import Limiter
 from .lookup import Lookup
+from .nodes import Nodes
 from .owners import Owners
 from .profiles import Profiles
 from .requests import Requests
@@ -78,6 +79,7 @@ class Doctor:
         trash: Trash,
         capacity: Capacity,
         delegation: Delegation,
+        nodes: Nodes,
     ) -> None:
         self._context = context
         self._store = context.store
@@ -93,6 +95,7 @@ class Doctor:
         self._trash = trash
         self._capacity = capacity
         self._delegation = delegation
+        self._nodes = nodes
 
     def examine(self, *, fix: bool, deadline: Deadline) -> list[JSON]:
         """
@@ -118,6 +121,7 @@ class Doctor:
             self._backend,
             self._limits,
             self._room,
+            self._unlike,
             self._own_housekeeping,
             self._housekeeping,
         )
@@ -459,6 +463,11 @@ class Doctor:
         """Storage that is near full; when it becomes so, the event is written by this look too."""
         for name, says in self._capacity.near_full({"door": "doctor"}):
             yield Finding("capacity", name, says)
+
+    def _unlike(self, deadline: Deadline) -> Iterator[Finding]:
+        """Nodes whose settings or libstorage are not those of the others."""
+        for name, says in self._nodes.differing():
+            yield Finding("node", name, says)
 
     def _own_housekeeping(self, deadline: Deadline) -> Iterator[Finding]:
         """What each node has to forget of its own."""
