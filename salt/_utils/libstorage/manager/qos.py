@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from ..errors import InvalidInput, ProfileExists, ProfileInUse
+from ..limits import read_limits
 from ..records import JSON, Attachment, Profile, Volume, check_name
 from . import keys
 from .context import Context, Deadline
@@ -23,7 +24,6 @@ from .profiles import (
     Profiles,
     differing,
     need_limits,
-    read_limits,
 )
 from .requests import Request, Requests
 
