@@ -48,8 +48,8 @@ def test_the_settings_in_which_a_node_differs_are_named(
 ) -> None:
     start("node2", timeout=7, qos={"cgroup": "/other"})
     assert said(site.manager()) == {
-        "node2": "node2 has other settings (qos_cgroup, timeout) than node1: bring it up to date "
-        "and restart its minion, unless it is meant so."
+        "node2": "node2 has other settings (qos_cgroup, timeout) than the others: bring it up to "
+        "date and restart its minion, unless it is meant so."
     }
     assert all("Settings" not in row for row in site.manager().nodes())
 
@@ -62,7 +62,7 @@ def test_of_several_nodes_the_odd_one_is_named_by_all(
     start("node2")
     start("node3")
     says = (
-        "node1 has other settings (retention) than most nodes: bring it up to date and restart "
+        "node1 has other settings (retention) than the others: bring it up to date and restart "
         "its minion, unless it is meant so."
     )
     for node, over in ((NODE, odd), ("node2", {}), ("node3", {})):
@@ -83,4 +83,6 @@ def test_an_agent_of_another_version_is_named(site: Site, start: Callable[..., N
     says = "The agent of node1 has another libstorage (0.0.7) than this call: restart the minion."
     assert said(site.manager()) == {NODE: says}
     [found] = said(site.manager("node2")).values()
-    assert found.startswith("node1 has another libstorage (0.0.7) than node2: bring it up to date")
+    assert found.startswith(
+        "node1 has another libstorage (0.0.7) than the others: bring it up to date"
+    )

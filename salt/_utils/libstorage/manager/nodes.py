@@ -116,12 +116,11 @@ class Nodes:
             yield here, f"The agent of {here} has {words} than this call: restart the minion."
         nodes = {**living, here: mine}
         usual = _usual(nodes.values(), mine)
-        others = here if len(nodes) == 2 else "most nodes"
         for name in sorted(nodes):
             if words := _unlike(nodes[name], usual):
                 yield (
                     name,
-                    f"{name} has {words} than {others}: bring it up to date and restart its "
+                    f"{name} has {words} than the others: bring it up to date and restart its "
                     f"minion, unless it is meant so.",
                 )
 
