@@ -19,6 +19,8 @@ import logging
 import signal
 import threading
 
+import salt.utils.sdb
+
 try:
     from libstorage import config
     from libstorage.errors import LibstorageError
@@ -61,12 +63,7 @@ def start():
 
 
 def _run(running):
-    settings = config.load(
-        __opts__["id"],
-        config.read_file(),
-        __opts__.get("dsvolume"),
-        (__opts__.get("pillar") or {}).get("dsvolume"),
-    )
+    settings = config.of_salt(__opts__, __opts__.get("pillar"), salt.utils.sdb.sdb_get)
     manager = open_manager(settings)
     try:
         agent = manager.agent()

@@ -16,6 +16,7 @@ import os
 
 import salt.payload
 import salt.utils.files
+import salt.utils.sdb
 import salt.utils.user
 from salt.exceptions import CommandExecutionError, SaltDeserializationError
 
@@ -23,8 +24,8 @@ try:
     import libstorage
     from libstorage import config
     from libstorage.errors import InvalidInput, LibstorageError
+    from libstorage.limits import WORDS
     from libstorage.manager import Given, Request, read_labels
-    from libstorage.manager.profiles import WORDS
     from libstorage.managers import open_manager
 
     MISSING = ""
@@ -75,9 +76,7 @@ def _door(verb):
 
 def _manager():
     """This process's manager; another one as soon as the configuration is another."""
-    settings = config.load(
-        __opts__["id"], config.read_file(), __opts__.get("dsvolume"), __pillar__.get("dsvolume")
-    )
+    settings = config.of_salt(__opts__, __pillar__, salt.utils.sdb.sdb_get)
     kept = __context__.get("dsvolume.manager")
     if kept is not None and kept.config == settings:
         return kept

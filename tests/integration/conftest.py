@@ -2,16 +2,22 @@
 
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import salt._logging
 import salt.config
 import salt.loader
-from checkout import configure
+from checkout import ROOT, configure
+from cluster import NODES, Salt, started
 from loaded import States, working_on
 
+from lab.etcd import Cluster
 from lab.site import NODE, Site
+
+TREES = Path(__file__).parent / "roots"
+"""States that tests bring beside the checkout's."""
 
 warnings.filterwarnings("ignore", category=DeprecationWarning, module="salt")
 
@@ -24,6 +30,21 @@ def salt_factories_config(tmp_path_factory: pytest.TempPathFactory) -> dict[str,
         "log_server_level": "error",
         "start_timeout": 120,
     }
+
+
+@pytest.fixture(scope="session")
+def cluster_site(tmp_path_factory: pytest.TempPathFactory, etcd: Cluster) -> Iterator[Site]:
+    """The root that the minions share, as nodes on one host; their records are in etcd."""
+    folder = tmp_path_factory.mktemp("jobs")
+    with Site(folder / "site", store=etcd.store("/jobs")) as site:
+        yield site
+
+
+@pytest.fixture(scope="session", name="salt")
+def _salt(salt_factories: Any, cluster_site: Site) -> Iterator[Salt]:
+    """A master and three minions that the tests of jobs, states and runners share."""
+    with started(salt_factories, cluster_site, NODES, roots=(ROOT / "salt", TREES)) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

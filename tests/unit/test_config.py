@@ -1,5 +1,6 @@
 """Configuration: what wins, and that each wrong setting is named in one sentence."""
 
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from libstorage.config import DEFAULTS, RUN_DIR, Config, load, read_file
 from libstorage.controllers import Controllers
 from libstorage.errors import ConfigInvalid
 from libstorage.records import POLICIES
+from libstorage.store import open_store
 
 
 def one_sentence(error: BaseException) -> str:
@@ -145,12 +147,33 @@ def test_a_root_behind_a_symlink_is_the_one_that_the_mount_table_shows(tmp_path:
         ("capacity", {"near_full": None}),
         ("capacity", {"near_full": True}),
         ("capacity", {"nearly_full": 85}),
+        ("qos", "/docker"),
+        ("qos", {"cgroup": "docker"}),
+        ("qos", {"cgroups": "/docker"}),
+        ("profiles", ["slow"]),
+        ("profiles", None),
+        ("profiles", {"slow": "fast"}),
+        ("profiles", {"slow": {"read_iops": -1}}),
+        ("profiles", {"slow": {"read_iops": 1.5}}),
+        ("profiles", {"slow": {"read_bw": "10 MB"}}),
+        ("profiles", {"slow": {"weight": 9}}),
+        ("profiles", {"slow": {"weight": True}}),
+        ("profiles", {"slow": {"reads": 1}}),
+        ("profiles", {"-slow": {}}),
+        ("profiles", {"s" * 129: {}}),
+        ("profiles", {None: {}, "": {}}),
     ],
 )
 def test_a_wrong_setting_is_named_in_one_sentence(setting: str, value: Any) -> None:
     with pytest.raises(ConfigInvalid) as caught:
         load("node1", {setting: value})
     assert one_sentence(caught.value).startswith(f"dsvolume:{setting}")
+
+
+def test_profiles_are_stated_whole_and_read_as_requests_are() -> None:
+    slow = {"read_bw": "1000", "weight": 10, "write_bw": ""}
+    config = load("node1", {"profiles": {"old": {}}}, {"profiles": {"slow": slow, 7: None}})
+    assert config.profiles == {"slow": {"read_bw": 1000, "weight": 10}, "7": {}}
 
 
 @pytest.mark.parametrize("source", ["text", 7, ["lease"]])
@@ -186,6 +209,93 @@ def test_a_file_that_cannot_be_meant_is_named(tmp_path: Path, content: bytes) ->
     with pytest.raises(ConfigInvalid) as caught:
         read_file(file)
     assert one_sentence(caught.value).startswith(str(file))
+
+
+# -- secrets -------------------------------------------------------------------------------------
+
+SECRET = "hunter2-hunter2"
+ETCD = {"kind": "etcd", "endpoints": ["http://10.0.0.1:2379"], "user": "dsvolume"}
+
+
+def asked(answer: object, said: list[str] | None = None) -> Config:
+    """A configuration whose password is kept by an sdb that gives this answer, or raises it."""
+
+    def fetch(uri: str) -> object:
+        if said is not None:
+            said.append(uri)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    return load("node1", {"store": {**ETCD, "password": "sdb://vault/etcd"}}, fetch=fetch)
+
+
+def test_a_kept_password_is_fetched_for_the_opening_of_the_store_alone() -> None:
+    said: list[str] = []
+    config = asked(SECRET, said)
+    assert config.store["password"] == "sdb://vault/etcd" and said == []
+    assert config.revealed_store() == {**ETCD, "password": SECRET}
+    assert said == ["sdb://vault/etcd"]
+    assert SECRET not in repr(config)
+    store = open_store(config, dict)
+    assert SECRET not in repr(vars(store))
+    store.close()
+    assert config == asked("another")  # the manager of a process stays
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (None, "stands for no text"),
+        ("", "stands for no text"),
+        (7, "stands for no text"),
+        ({"password": SECRET}, "stands for no text"),
+        ("sdb://vault/other", "stands for no text"),
+        (KeyError(SECRET), "cannot be had (KeyError)"),
+        (RuntimeError(f"denied: {SECRET}"), "cannot be had (RuntimeError)"),
+    ],
+)
+def test_a_kept_password_that_is_not_to_be_had_is_told_without_it(
+    answer: object, words: str
+) -> None:
+    with pytest.raises(ConfigInvalid) as caught:
+        open_store(asked(answer), dict)
+    text = one_sentence(caught.value)
+    assert text.startswith("dsvolume:store:password: sdb://vault/etcd ") and words in text
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+def test_only_secrets_are_looked_up_and_by_salt_alone() -> None:
+    settings = {"store": {**ETCD, "prefix": "sdb://vault/prefix"}}
+    with pytest.raises(ConfigInvalid, match="only password may be secret"):
+        open_store(load("node1", settings, fetch=str), dict)
+    with pytest.raises(ConfigInvalid, match="can be looked up by Salt alone"):
+        open_store(load("node1", {"store": {**ETCD, "password": "sdb://a/b"}}), dict)
+
+
+def test_a_file_with_a_password_is_private(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(f"store: {{kind: etcd, user: u, password: {SECRET}}}\n")
+    for mode in (0o640, 0o604, 0o620):
+        file.chmod(mode)
+        with pytest.raises(ConfigInvalid, match="holds a password and others may read it: chmod"):
+            read_file(file)
+    file.chmod(0o600)
+    assert read_file(file)["store"]["password"] == SECRET
+    for harmless in ("{password: sdb://vault/etcd}", "{password_file: /f}", "embedded"):
+        file.write_text(f"store: {harmless}\n")
+        file.chmod(0o644)
+        assert read_file(file)
+
+
+@pytest.mark.parametrize("rest", ["\n  : [", " {a", "\n\tx: 1", " 'x", "\nb: *hunter2-hunter2"])
+def test_a_broken_file_is_told_without_what_stands_in_it(tmp_path: Path, rest: str) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(f"store: {{user: u, password: {SECRET}}}{rest}\n")
+    with pytest.raises(ConfigInvalid) as caught:
+        read_file(file)
+    assert one_sentence(caught.value).startswith(f"{file} cannot be read: line ")
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
 
 
 def controllers(tmp_path: Path, **settings: Any) -> Controllers:

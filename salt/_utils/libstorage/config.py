@@ -2,24 +2,38 @@
 The configuration of one node.
 
 Later wins: the defaults here, ``/etc/dsvolume/config.yaml``, ``dsvolume:`` in the minion's
-configuration, ``dsvolume:`` in pillar. A door reads the sources and calls :func:`load`.
+configuration, ``dsvolume:`` in pillar. Salt's doors call :func:`of_salt`.
+
+A secret is never shown: not in an error, not in a repr, not where an error comes from. One that
+Salt's sdb keeps (``sdb://PROFILE/KEY``) is fetched when the store is opened, and not kept here.
 """
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from .errors import ConfigInvalid
+from .errors import ConfigInvalid, InvalidInput
 from .host import throttling
-from .records import POLICIES
+from .limits import read_limits
+from .records import POLICIES, check_name
 
 FILE = Path("/etc/dsvolume/config.yaml")
 ROOT = Path("/var/lib/dsvolume")
 RUN_DIR = Path("/run/dsvolume")
 DAY = 86400
+STATED_WHOLE = ("policies", "controllers", "profiles")
+"""Mappings that a later source replaces; the others are merged key by key."""
+
+SDB = "sdb://"
+SECRETS = ("password",)
+"""Settings of the store that are never shown, and may be kept by Salt's sdb."""
+
+Fetch = Callable[[str], object]
+"""Gives what a URI ``sdb://PROFILE/KEY`` stands for; raises whatever it likes."""
 
 DEFAULTS: dict[str, Any] = {
     "root": str(ROOT),
@@ -34,6 +48,7 @@ DEFAULTS: dict[str, Any] = {
     "timeout": 50,
     "events": {"retention": 7},
     "qos": {"cgroup": ""},
+    "profiles": {},
     "trash": {"retention": 7, "ram": 0.04, "secure": 0},
     "capacity": {"near_full": 85},
 }
@@ -68,11 +83,15 @@ class Config:
         Days that events are kept.
     qos_cgroup
         The cgroup below which containers run, for the limits of cgroup v2; "" is the engine's.
+    profiles
+        QoS profiles that the states of ``dsvolume.profiles`` make: name -> its limits.
     trash
         Days that removed volumes are kept: ``retention``, and policies for which it is another;
         see :meth:`days_in_trash`.
     near_full
         Percent of a controller's storage in use at which it counts as near full; 100: never.
+    fetch
+        Where ``sdb://`` URIs are looked up; None outside Salt.
     """
 
     root: Path
@@ -82,26 +101,81 @@ class Config:
     manager: str
     policies: dict[str, str]
     controllers: dict[str, str]
-    store: dict[str, Any] = field(repr=False)  # may hold a password
+    store: dict[str, Any] = field(repr=False)  # may hold a password; see revealed_store
     lease: float
     timeout: float
     retention: float
     qos_cgroup: str
+    profiles: dict[str, dict[str, int]]
     trash: dict[str, float]
     near_full: float
     node: str = field(default="")
+    fetch: Fetch | None = field(default=None, repr=False, compare=False)
 
     def days_in_trash(self, policy: str) -> float:
         """How long removed volumes of a policy are kept; 0: they are destroyed at once."""
         return self.trash.get(policy, self.trash["retention"])
 
+    def revealed_store(self) -> dict[str, Any]:
+        """
+        The settings of the store with its secrets, for its opening alone.
 
-def load(node: str, *sources: Mapping[str, Any] | None) -> Config:
+        Raises ConfigInvalid where one cannot be fetched.
+        """
+        return {
+            name: self._revealed(name, value) if _is_kept(value) else value
+            for name, value in self.store.items()
+        }
+
+    def _revealed(self, name: str, uri: str) -> str:
+        what = f"dsvolume:store:{name}: {uri}"
+        if name not in SECRETS:
+            raise ConfigInvalid(f"{what} is not looked up: only {', '.join(SECRETS)} may be secret")
+        if self.fetch is None:
+            raise ConfigInvalid(f"{what} can be looked up by Salt alone")
+        try:
+            value = self.fetch(uri)
+        except Exception as exc:
+            # Any driver's any error; its words may hold what it has read.
+            kind = type(exc).__name__
+            raise ConfigInvalid(
+                f"{what} cannot be had ({kind}): check this profile and its driver"
+            ) from None
+        if not isinstance(value, str) or not value or _is_kept(value):
+            raise ConfigInvalid(f"{what} stands for no text: check this profile and its key")
+        return value
+
+
+def of_salt(
+    opts: Mapping[str, Any],
+    pillar: Mapping[str, Any] | None,
+    sdb_get: Callable[..., object],
+) -> Config:
+    """
+    What a Salt daemon is configured with: the node's own file, the daemon's options, its pillar.
+
+    sdb_get
+        Salt's function of this name (nothing here knows Salt).
+
+    Raises ConfigInvalid as :func:`load`.
+    """
+    return load(
+        opts["id"],
+        read_file(),
+        opts.get("dsvolume"),
+        (pillar or {}).get("dsvolume"),
+        fetch=lambda uri: sdb_get(uri, opts, strict=True),
+    )
+
+
+def load(node: str, *sources: Mapping[str, Any] | None, fetch: Fetch | None = None) -> Config:
     """
     Merge ``sources`` (later wins) over the defaults and check the result.
 
     node
         This node's name: the minion id.
+    fetch
+        Looks up ``sdb://`` URIs when the store is opened.
 
     Raises ConfigInvalid, naming the setting, for anything that cannot be meant.
     """
@@ -112,22 +186,49 @@ def load(node: str, *sources: Mapping[str, Any] | None) -> Config:
         if not isinstance(source, Mapping):
             raise ConfigInvalid(f"dsvolume: must be a mapping, not {type(source).__name__}")
         merged = _merge(merged, source)
-    return _checked(node, merged)
+    return _checked(node, merged, fetch)
 
 
 def read_file(path: Path = FILE) -> dict[str, Any]:
-    """The node's own configuration file; empty where there is none."""
+    """
+    The node's own configuration file; empty where there is none.
+
+    Raises ConfigInvalid where it cannot be read, or holds a password that others may read.
+    """
     try:
-        data = yaml.safe_load(path.read_text())
+        with open(path, encoding="utf-8") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            data = yaml.safe_load(file.read())
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
-        raise ConfigInvalid(f"{path} cannot be read: {' '.join(str(exc).split())}") from exc
+        # YAML's own words quote the line, which may hold a password.
+        raise ConfigInvalid(f"{path} cannot be read: {_without_quotes(exc)}") from None
     if data is None:
         return {}
     if not isinstance(data, dict):
         raise ConfigInvalid(f"{path} must hold a mapping, not {type(data).__name__}")
+    if mode & 0o077 and _holds_secret(data.get("store")):
+        raise ConfigInvalid(f"{path} holds a password and others may read it: chmod 600")
     return data
+
+
+def _without_quotes(exc: Exception) -> str:
+    """What is wrong with a file, without what stands in it."""
+    if isinstance(exc, yaml.MarkedYAMLError) and exc.problem_mark:
+        return f"line {exc.problem_mark.line + 1} is no YAML"
+    return (exc.strerror if isinstance(exc, OSError) else None) or "it is no YAML text"
+
+
+def _holds_secret(store: object) -> bool:
+    return isinstance(store, Mapping) and any(
+        store.get(name) is not None and not _is_kept(store[name]) for name in SECRETS
+    )
+
+
+def _is_kept(value: object) -> bool:
+    """Is it a URI of Salt's sdb?"""
+    return isinstance(value, str) and value.startswith(SDB)
 
 
 def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -137,7 +238,9 @@ def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
             known = ", ".join(sorted(DEFAULTS))
             raise ConfigInvalid(f"dsvolume:{key} is no setting; there are: {known}")
         # An operator who lists two policies serves two.
-        stated_whole = key in {"policies", "controllers"} or not isinstance(given, Mapping)
+        stated_whole = key in {"policies", "controllers", "profiles"} or not isinstance(
+            given, Mapping
+        )
         merges = isinstance(DEFAULTS[key], Mapping) and not stated_whole
         # What an earlier source said of it may be no mapping; then this one replaces it.
         below = merged[key] if isinstance(merged[key], Mapping) else {}
@@ -145,7 +248,7 @@ def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _checked(node: str, merged: dict[str, Any]) -> Config:
+def _checked(node: str, merged: dict[str, Any], fetch: Fetch | None) -> Config:
     if not node:
         raise ConfigInvalid("This node has no name: set the minion's id")
     root = _directory("root", merged["root"])
@@ -168,10 +271,25 @@ def _checked(node: str, merged: dict[str, Any]) -> Config:
         timeout=_number("timeout", merged["timeout"], 0, DAY),
         retention=_number("events:retention", events.get("retention"), 0, 100 * 365),
         qos_cgroup=_cgroup(qos["cgroup"]),
+        profiles=_profiles(merged["profiles"]),
         trash=_trash(merged["trash"]),
         near_full=_number("capacity:near_full", capacity.get("near_full"), 1, 100),
         node=node,
+        fetch=fetch,
     )
+
+
+def _profiles(value: Any) -> dict[str, dict[str, int]]:
+    profiles = {}
+    for given, limits in _mapping("profiles", value).items():
+        name = str(given)  # one of digits is a number to YAML
+        try:
+            check_name(name, "profile")
+            # One that says nothing has the limits of a new one.
+            profiles[name] = read_limits(_mapping(f"profiles:{name}", limits or {}))
+        except InvalidInput as exc:
+            raise ConfigInvalid(f"dsvolume:profiles:{name[:60]}: {exc}") from exc
+    return profiles
 
 
 def _trash(value: Any) -> dict[str, float]:

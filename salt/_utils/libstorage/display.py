@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .records import JSON
+from .records import JSON, NEVER
 
 _COLUMNS = ("NAME", "Created", "Type/Fs", "Policy", "Size(MB)", "Shared", "Inuse", "Path")
 
@@ -12,6 +12,10 @@ _PROFILE_COLUMNS = ("Name", "ReadIOPS", "ReadBW", "WriteIOPS", "WriteBW", "Weigh
 _SNAPSHOT_COLUMNS = ("Volume@Snapshot", "CreatedBy", "Size", "NumChildren")
 
 _TRASH_COLUMNS = ("NAME", "Policy", "Fs", "Size(MB)", "Removed", "Until", "Id")
+
+_NODE_COLUMNS = ("NODE", "Agent", "Attached", "Data", "Users", "Version", "Policies")
+
+_TOP_COLUMNS = ("NAME", "Policy", "Size(MB)", "Users", "Nodes", "LastAccess")
 
 
 def volumes(rows: Sequence[JSON]) -> str:
@@ -53,6 +57,54 @@ def _trashed(row: JSON) -> tuple[str, ...]:
         _to_the_second(row["Until"]),
         row["Id"],
     )
+
+
+def nodes(rows: Sequence[JSON]) -> str:
+    """The table of nodes; an empty one has its header."""
+    return _table([_NODE_COLUMNS, *(_node(row) for row in rows)])
+
+
+def _node(row: JSON) -> tuple[str, ...]:
+    return (
+        row["Name"],
+        "alive" if row["Alive"] else "-",
+        str(row["Attached"]),
+        str(row["Data"]),
+        str(row.get("Users", "-")),
+        row.get("Versions", {}).get("libstorage", "-"),
+        ",".join(row.get("Policies", ())) or "-",
+    )
+
+
+def top(rows: Sequence[JSON]) -> str:
+    """The table of the volumes that are used most."""
+    return _table([_TOP_COLUMNS, *(_used(row) for row in rows)])
+
+
+def _used(row: JSON) -> tuple[str, ...]:
+    at = row["LastAccessTimestamp"]
+    return (
+        row["Name"],
+        row["Policy"],
+        str(row["MBSize"]),
+        str(row["Users"]),
+        ",".join(row["Nodes"]) or "-",
+        "-" if at == NEVER else _to_the_second(at),
+    )
+
+
+def findings(rows: Sequence[JSON]) -> str:
+    """The doctors' findings as lines: who found it, what it is, whether it was mended."""
+    ends = {None: "", True: " (mended)", False: " (not mended)"}
+    return "\n".join(
+        f"{', '.join(row['Nodes'])}: {row['Kind']} {row['Name']}: {row['Says']}{ends[row['Fixed']]}"
+        for row in rows
+    )
+
+
+def asked(answered: Sequence[str]) -> str:
+    """Whose doctors were asked."""
+    return f"asked: {', '.join(answered)}"
 
 
 def _to_the_second(time: str) -> str:
@@ -115,3 +167,31 @@ def _is_shown(answer: object) -> bool:
     """Is it what a verb answers, and not an error's text?"""
     rows = answer.get("Profiles") if isinstance(answer, dict) else answer
     return isinstance(rows, list) and all(isinstance(row, dict) for row in rows)
+
+
+_PARTS: dict[str, Callable[[Any], str]] = {
+    "Volumes": volumes,
+    "Nodes": nodes,
+    "Top": top,
+    "Trash": trash,
+    "Events": events,
+    "Findings": findings,
+    "Asked": asked,
+}
+"""The parts of the runner's answers that have a form of their own."""
+
+
+def cluster(data: Mapping[str, Any], otherwise: Callable[[JSON], str]) -> str:
+    """
+    An answer of the runner: its parts one below the other.
+
+    otherwise
+        Shows a part that has no table (a record, an operation).
+    """
+    shown = []
+    for part, rows in data.items():
+        if rows in (None, []) and part not in ("Volumes", "Nodes"):
+            continue
+        show = _PARTS.get(part)
+        shown.append(show(rows) if show else otherwise({part: rows}))
+    return "\n\n".join(shown)

@@ -129,6 +129,7 @@ class VolumeManager:
             self._capacity,
             self._delegation,
             fencing,
+            self._nodes,
         )
 
     # -- volumes ------------------------------------------------------------------------------

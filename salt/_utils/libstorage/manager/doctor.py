@@ -33,6 +33,7 @@ from .fencing import Fencing
 from .journal import Journal
 from .limiter import Limiter
 from .lookup import Lookup
+from .nodes import Nodes
 from .owners import Owners
 from .profiles import Profiles
 from .requests import Requests
@@ -81,6 +82,7 @@ class Doctor:
         capacity: Capacity,
         delegation: Delegation,
         fencing: Fencing,
+        nodes: Nodes,
     ) -> None:
         self._context = context
         self._store = context.store
@@ -97,6 +99,7 @@ class Doctor:
         self._capacity = capacity
         self._delegation = delegation
         self._fencing = fencing
+        self._nodes = nodes
 
     def examine(self, *, fix: bool, deadline: Deadline) -> list[JSON]:
         """
@@ -123,6 +126,7 @@ class Doctor:
             self._backend,
             self._limits,
             self._room,
+            self._unlike,
             self._own_housekeeping,
             self._housekeeping,
         )
@@ -471,6 +475,11 @@ class Doctor:
         """Storage that is near full; when it becomes so, the event is written by this look too."""
         for name, says in self._capacity.near_full(DOCTOR):
             yield Finding("capacity", name, says)
+
+    def _unlike(self, deadline: Deadline) -> Iterator[Finding]:
+        """Nodes whose settings or libstorage are not those of the others."""
+        for name, says in self._nodes.differing():
+            yield Finding("node", name, says)
 
     def _own_housekeeping(self, deadline: Deadline) -> Iterator[Finding]:
         """What each node has to forget of its own."""

@@ -15,6 +15,8 @@ import json
 import socket
 import threading
 import time
+from collections import Counter
+from collections.abc import Collection, Iterator
 from dataclasses import asdict
 
 from .. import __version__
@@ -25,7 +27,7 @@ from ..store.contract import Compare, KeyAbsent, KeyAtRevision, Put
 from . import keys
 from .context import SCHEMA, Context
 
-OWN = ("node", "root", "run_dir", "mount_root")
+OWN = ("node", "root", "run_dir", "mount_root", "fetch")
 """Settings that may differ from node to node."""
 PATIENCE = 2.0
 """Lease times for which an agent waits for its predecessor's key."""
@@ -129,16 +131,46 @@ class Nodes:
             "Addresses": addresses.own(),
             "Policies": dict(config.policies),
             "ConfigHash": self.config_hash(),
+            "Settings": self.settings(),
             "Versions": {"libstorage": __version__, "schema": SCHEMA},
             "Since": now(),
         }
 
     def config_hash(self) -> str:
         """Of the settings that all nodes should have alike; secrets of the store are not in it."""
+        return _hash(self._shared())
+
+    def settings(self) -> dict[str, str]:
+        """The same for each of these settings, so that the doctor can tell which differ."""
+        return {name: _hash(value) for name, value in self._shared().items()}
+
+    def _shared(self) -> JSON:
         shared = {k: v for k, v in asdict(self._context.config).items() if k not in OWN}
-        shared["store"] = {"kind": shared["store"].get("kind")}
-        text = json.dumps(shared, sort_keys=True, default=str)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return shared | {"store": {"kind": shared["store"].get("kind")}}
+
+    def differing(self) -> Iterator[tuple[str, str]]:
+        """
+        Living nodes that have other settings, or another libstorage, than most; as sentences.
+
+        Where none is usual, this process is the measure; so it is for the agent of its own node.
+        """
+        here = self._context.node
+        mine: JSON = {"Settings": self.settings(), "Versions": {"libstorage": __version__}}
+        living = {v["Name"]: v for v in self._store.values(keys.NODES) if self._lives(v)}
+        if here in living and (words := _unlike(living[here], mine)):
+            yield here, f"The agent of {here} has {words} than this call: restart the minion."
+        nodes = {**living, here: mine}
+        usual = _usual(nodes.values(), mine)
+        for name in sorted(nodes):
+            if words := _unlike(nodes[name], usual):
+                yield (
+                    name,
+                    f"{name} has {words} than the others: bring it up to date and restart its "
+                    f"minion, unless it is meant so.",
+                )
+
+    def _lives(self, node: JSON) -> bool:
+        return self._store.alive(node["Owner"])
 
     def known(self) -> list[str]:
         """Every node that any key tells of, by name."""
@@ -160,8 +192,8 @@ class Nodes:
         """
         rows: dict[str, JSON] = {}
         for value in self._store.values(keys.NODES):
-            row = {k: v for k, v in value.items() if k != "Owner"}
-            rows[value["Name"]] = {**row, "Alive": self._store.alive(value["Owner"])}
+            row = {k: v for k, v in value.items() if k not in ("Owner", "Settings")}
+            rows[value["Name"]] = {**row, "Alive": self._lives(value)}
         for prefix, field in ((keys.DRAINED, "Drained"), (keys.FENCED, "Fenced")):
             for entry in self._store.list(prefix):
                 name = entry.key.removeprefix(prefix)
@@ -176,3 +208,31 @@ class Nodes:
                 row = rows.setdefault(value["Node"], {"Name": value["Node"], "Alive": False})
                 row["Data"] = row.get("Data", 0) + 1
         return [{"Attached": 0, "Data": 0, **rows[name]} for name in sorted(rows)]
+
+
+def _hash(value: object) -> str:
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _usual(nodes: Collection[JSON], otherwise: JSON) -> JSON:
+    """What more than half of the nodes have of each setting and version."""
+    usual: JSON = {}
+    for field in ("Settings", "Versions"):
+        usual[field] = dict(otherwise[field])
+        for name in otherwise[field]:
+            value, times = Counter(n.get(field, {}).get(name) for n in nodes).most_common(1)[0]
+            if times * 2 > len(nodes):
+                usual[field][name] = value
+    return usual
+
+
+def _unlike(node: JSON, measure: JSON) -> str:
+    """In which way a node differs; "" where it does not, or does not tell."""
+    told = node.get("Settings", {})
+    settings = [n for n, value in measure["Settings"].items() if told.get(n, value) != value]
+    words = [f"other settings ({', '.join(sorted(settings))})"] if settings else []
+    version = node["Versions"]["libstorage"]
+    if version != measure["Versions"]["libstorage"]:
+        words.append(f"another libstorage ({version})")
+    return " and ".join(words)

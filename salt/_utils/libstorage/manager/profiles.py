@@ -6,11 +6,9 @@ their copies beside the data are compared by it. ``default`` is there before any
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from ..controllers.contract import Controller, Throttles
-from ..errors import InvalidInput, LibstorageError, NoSuchProfile, Unsupported
-from ..host.throttling import MAX_BW, MAX_IOPS, WEIGHTS
+from ..errors import LibstorageError, NoSuchProfile, Unsupported
 from ..records import JSON, Profile, Volume, check_name
 from ..store.contract import Compare, Delete, Entry, KeyAbsent, KeyAtRevision, Put, Write
 from . import keys
@@ -25,7 +23,6 @@ NEW_PROFILE = Profile(
 )
 """What a new profile has where nothing is said."""
 
-WORDS = ("read_iops", "read_bw", "write_iops", "write_bw", "weight")
 COPY_TRIES = 20
 
 Change = Callable[[Profile | None], Profile | None]
@@ -187,33 +184,6 @@ def need_limits(controller: Controller, volume: Volume) -> None:
 
 def _as_read(key: str, entry: Entry | None) -> Compare:
     return KeyAtRevision(key, entry.revision) if entry else KeyAbsent(key)
-
-
-def read_limits(given: Mapping[str, object]) -> dict[str, Any]:
-    """
-    The limits that a request names, as numbers; what it leaves out (None, "") is left out.
-
-    Raises InvalidInput, naming the word.
-    """
-    limits: dict[str, Any] = {}
-    for word, value in given.items():
-        if word not in WORDS:
-            raise InvalidInput(f"{word} is no limit; there are {', '.join(WORDS)}")
-        if value is not None and value != "":
-            limits[word] = _limit(word, value)
-    return limits
-
-
-def _limit(word: str, value: object) -> int:
-    least, most = WEIGHTS if word == "weight" else (0, MAX_IOPS if "iops" in word else MAX_BW)
-    text = str(value)
-    whole = not isinstance(value, bool) and text.isascii() and text.isdigit() and len(text) < 20
-    if not whole or not least <= int(text) <= most:
-        none = "" if word == "weight" else " (0: no limit)"
-        raise InvalidInput(
-            f"{word} must be a whole number from {least} to {most}{none}, not {text[:60]!r}"
-        )
-    return int(text)
 
 
 def differing(profile: Profile, limits: Mapping[str, int]) -> dict[str, tuple[int, int]]:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Unpack
 
 from ..errors import InvalidInput, ProfileExists, ProfileInUse
+from ..limits import read_limits
 from ..records import JSON, Attachment, Profile, Volume, check_name
 from . import keys
 from .calls import Call, Shared, Told
@@ -25,7 +26,6 @@ from .profiles import (
     Profiles,
     differing,
     need_limits,
-    read_limits,
 )
 from .requests import Requests
 

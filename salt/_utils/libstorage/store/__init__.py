@@ -12,7 +12,7 @@ def open_store(config: Config, describe: Describe) -> Store:
         from .etcd import EtcdStore  # noqa: PLC0415 - only the store in use is loaded
         from .etcd_settings import EtcdSettings  # noqa: PLC0415
 
-        settings = EtcdSettings.read(config.store)
+        settings = EtcdSettings.read(config.revealed_store())
         return EtcdStore(settings, describe=describe, lease=config.lease)
     if kind != "embedded":
         raise ConfigInvalid(f"dsvolume:store:kind must be embedded or etcd, not {kind!r}")

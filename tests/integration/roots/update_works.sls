@@ -1,0 +1,2 @@
+the update is all right:
+  test.nop: []
