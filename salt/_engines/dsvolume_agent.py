@@ -22,6 +22,7 @@ import threading
 import salt.utils.sdb
 
 try:
+    import libstorage
     from libstorage import config
     from libstorage.errors import LibstorageError
     from libstorage.managers import open_manager
@@ -29,6 +30,8 @@ try:
     MISSING = ""
 except ImportError as exc:
     MISSING = str(exc)
+
+VERSION = "0.1.0"
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +42,8 @@ PAUSE = 15.0
 def __virtual__():
     if MISSING:
         return False, f"dsvolume_agent needs libstorage ({MISSING}); run saltutil.sync_all"
+    if unfit := libstorage.unfit(VERSION):
+        return False, f"dsvolume_agent {unfit}"
     return "dsvolume_agent"
 
 
@@ -63,6 +68,9 @@ def start():
 
 
 def _run(running):
+    # What has been imported goes on together; no more may be imported beside it.
+    if unfit := libstorage.unfit(VERSION):
+        raise LibstorageError(f"The agent {unfit}")
     settings = config.of_salt(__opts__, __opts__.get("pillar"), salt.utils.sdb.sdb_get)
     manager = open_manager(settings)
     try:

@@ -47,11 +47,8 @@ __outputter__ = {
 def __virtual__():
     if MISSING:
         return False, f"dsvolume needs libstorage ({MISSING}); run saltutil.sync_utils"
-    if libstorage.__version__ != VERSION:
-        return False, (
-            f"dsvolume {VERSION} was loaded beside libstorage {libstorage.__version__}; "
-            f"restart the minion"
-        )
+    if unfit := libstorage.unfit(VERSION):
+        return False, f"dsvolume {unfit}"
     return __virtualname__
 
 

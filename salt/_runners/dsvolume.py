@@ -42,11 +42,8 @@ __virtualname__ = "dsvolume"
 def __virtual__():
     if MISSING:
         return False, f"dsvolume needs libstorage ({MISSING}); run salt-run saltutil.sync_all"
-    if libstorage.__version__ != VERSION:
-        return False, (
-            f"The runner dsvolume {VERSION} was loaded beside libstorage "
-            f"{libstorage.__version__}; restart the master"
-        )
+    if unfit := libstorage.unfit(VERSION):
+        return False, f"The runner dsvolume {unfit}"
     return __virtualname__
 
 

@@ -49,6 +49,7 @@ data (another policy or filesystem, another size) is refused, with the reason.
 from salt.exceptions import CommandExecutionError
 
 try:
+    import libstorage
     from libstorage import declared
     from libstorage.errors import (
         LibstorageError,
@@ -64,6 +65,8 @@ try:
 except ImportError as exc:
     MISSING = str(exc)
 
+VERSION = "0.1.0"
+
 __virtualname__ = "dsvolume"
 DRAIN = ("Drained", "Attached")
 
@@ -71,6 +74,8 @@ DRAIN = ("Drained", "Attached")
 def __virtual__():
     if MISSING:
         return False, f"The states of dsvolume need libstorage: {MISSING}"
+    if unfit := libstorage.unfit(VERSION):
+        return False, f"The states of dsvolume {unfit}"
     if "dsvolume.create" not in __salt__:
         return False, "The states of dsvolume need the module dsvolume, which did not load"
     return __virtualname__

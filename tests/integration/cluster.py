@@ -1,7 +1,7 @@
 """A real master and its minions, each a node of one cluster, as operators call them."""
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,13 +25,13 @@ def started(
     *,
     name: str = "master",
     roots: tuple[Path, ...] = (ROOT / "salt",),
-    **over: Any,
+    own: Mapping[str, dict[str, Any]] | None = None,
 ) -> Iterator["Salt"]:
     """
     A master that serves trees, and minions that have the code from it alone.
 
-    over
-        Further options of the minions.
+    own
+        Further options of minions, by name.
     """
     options = {
         **QUIET,
@@ -44,7 +44,8 @@ def started(
     with master.started():
         minions = {
             node: master.salt_minion_daemon(
-                node, overrides={**QUIET, "dsvolume": site.settings(node), **over}
+                node,
+                overrides={**QUIET, "dsvolume": site.settings(node), **(own or {}).get(node, {})},
             )
             for node in nodes
         }
@@ -63,8 +64,6 @@ class Salt:
     def __init__(self, master: Any, minions: dict[str, Any]) -> None:
         self.master = master
         self.minions = minions
-        self._cli = master.salt_cli(timeout=LIMIT)
-        self._run = master.salt_run_cli(timeout=LIMIT)
         self("saltutil.sync_all")
 
     def __call__(
@@ -77,7 +76,8 @@ class Salt:
             ``GRAIN:VALUE``: the minions that have it, instead of those that match ``to``.
         """
         options = ["--no-color", *(["-G"] if grain else [])]
-        done = self._cli.run(*options, function, *arguments, minion_tgt=grain or to)
+        cli = self.master.salt_cli(timeout=LIMIT)  # one for each call: calls may overlap
+        done = cli.run(*options, function, *arguments, minion_tgt=grain or to)
         data = {to: done.data} if to in self.minions else done.data
         if grain and "No minions matched the target" in done.stdout:
             return {}
@@ -94,7 +94,7 @@ class Salt:
 
     def run(self, function: str, *arguments: str) -> Any:
         """What a runner answers."""
-        done = self._run.run(function, *arguments)
+        done = self.master.salt_run_cli(timeout=LIMIT).run(function, *arguments)
         assert done.data is not None, (done.stdout, done.stderr)
         return done.data
 
