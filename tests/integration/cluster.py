@@ -31,21 +31,23 @@ def started(
     A master that serves trees, and minions that have the code from it alone.
 
     own
-        Further options of minions, by name.
+        Further options of minions and of the master, by name.
     """
+    own = own or {}
     options = {
         **QUIET,
         "file_roots": {"base": [str(root) for root in roots]},
         "pillar_roots": {"base": []},
         "fileserver_list_cache_time": 0,
         "dsvolume": site.settings(name),
+        **own.get(name, {}),
     }
     master = factories.salt_master_daemon(name, overrides=options)
     with master.started():
         minions = {
             node: master.salt_minion_daemon(
                 node,
-                overrides={**QUIET, "dsvolume": site.settings(node), **(own or {}).get(node, {})},
+                overrides={**QUIET, "dsvolume": site.settings(node), **own.get(node, {})},
             )
             for node in nodes
         }

@@ -1,8 +1,8 @@
 """
 The settings of the etcd store: ``dsvolume:store`` where ``kind`` is ``etcd``.
 
-A password is given by ``password_file``, or plainly where the configuration itself is private. It
-appears in no error and in no repr.
+A password is given by ``password_file``, by Salt's sdb, or plainly where the configuration itself
+is private. It appears in no error and in no repr.
 """
 
 import os
@@ -84,7 +84,8 @@ class EtcdSettings:
         if (user is None) != (password is None):
             missing = "user" if user is None else "password_file"
             raise ConfigInvalid(
-                f"dsvolume:store:{missing} is missing: user and password belong together"
+                f"dsvolume:store:{missing} is missing: user and password belong together (one that "
+                f"Salt did not find in its sdb counts as none)"
             )
         endpoints = _endpoints(given.get("endpoints"))
         ca, cert, key = (_file(given, name) for name in ("ca", "cert", "key"))
