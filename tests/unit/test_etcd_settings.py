@@ -38,6 +38,25 @@ def test_the_configuration_opens_it_without_a_connection(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
+    ("store", "words"),
+    [
+        ({"endpoints": ["http://a"]}, "endpoints is no setting of the embedded store; set kind"),
+        ({"kind": "embedded", "password": SECRET}, "password is no setting of the embedded store"),
+        ({"kind": "consul"}, "store:kind must be embedded or etcd, not 'consul'"),
+        ({"kind": None}, "store:kind must be embedded or etcd, not None"),
+        ({"kind": ["etcd"]}, r"store:kind must be embedded or etcd, not ['etcd']"),
+    ],
+)
+def test_a_store_that_is_not_meant_is_not_opened(
+    tmp_path: Path, store: dict[str, Any], words: str
+) -> None:
+    config = load("node1", {"root": str(tmp_path), "store": store})
+    with pytest.raises(ConfigInvalid) as failure:
+        open_store(config, dict)
+    assert words in str(failure.value) and SECRET not in str(failure.value)
+
+
+@pytest.mark.parametrize(
     ("over", "words"),
     [
         ({"endpoints": None}, "endpoints must list the members"),
