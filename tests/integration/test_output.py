@@ -131,3 +131,11 @@ def test_the_trash_is_a_table(show: Any) -> None:
     assert cells(lines[0]) == ["NAME", "Policy", "Fs", "Size(MB)", "Removed", "Until", "Id"]
     times = ["2026-11-24T06:45:11Z", "2026-12-01T06:45:11Z"]
     assert cells(lines[1]) == ["v", "local", "-", "0", *times, row["Id"]]
+
+
+def test_an_answer_of_the_runner_is_shown_part_by_part(show: Any, volumes: list[Any]) -> None:
+    data = {"Volumes": volumes, "Trash": [], "Operation": None, "outputter": "dsvolume_cluster"}
+    lines = show(data, "dsvolume_cluster").splitlines()
+    assert [cells(line) for line in lines] == [HEADER, A, B]
+    assert "Exception occurred" in show("Exception occurred in runner", "dsvolume_cluster")
+    assert "db" in show({"Volume": {"Name": "db"}, "outputter": "x"}, "dsvolume_cluster")

@@ -26,17 +26,15 @@ def top(manager: VolumeManager, count: int, node: str | None = None) -> JSON:
     them and with Users; volumes with the most users first, then by last access, with Name, Policy,
     MBSize, Users (how many), Nodes (where) and LastAccessTimestamp.
     """
-    rows = [(_usage(volume, node), volume["LastAccessTimestamp"]) for volume in manager.ls()]
-    used = [row for row in rows if node is None or row[0]["Nodes"]]
-    used.sort(key=lambda row: (row[0]["Users"], len(row[0]["Nodes"]), row[1]), reverse=True)
-    users: Counter[str] = Counter()
-    for volume in manager.ls():
-        users.update(_node(user) for user in volume["Containers"] or ())
+    volumes = manager.ls()
+    used = [row for volume in volumes if (row := _usage(volume, node))["Nodes"] or node is None]
+    used.sort(key=_how_much, reverse=True)
+    users = Counter(_node(user) for volume in volumes for user in volume["Containers"] or ())
     nodes = [{**row, "Users": users[row["Name"]]} for row in manager.nodes()]
     nodes.sort(key=lambda row: (-row["Users"], -row["Attached"], row["Name"]))
     return {
         "Nodes": [row for row in nodes if node in (None, row["Name"])],
-        "Top": [row for row, _ in used[:count]],
+        "Top": used[:count],
     }
 
 
@@ -45,6 +43,10 @@ def _usage(volume: JSON, node: str | None) -> JSON:
     nodes = [name for name in volume["Inuse"] or () if node in (None, name)]
     fields = ("Name", "Policy", "MBSize", "LastAccessTimestamp")
     return {**{f: volume[f] for f in fields}, "Users": len(users), "Nodes": nodes}
+
+
+def _how_much(row: JSON) -> tuple[int, int, str]:
+    return row["Users"], len(row["Nodes"]), row["LastAccessTimestamp"]
 
 
 def _node(user: str) -> str:
