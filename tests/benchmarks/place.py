@@ -1,10 +1,10 @@
 """A temporary root with one long-lived manager, and beside it what the floors need."""
 
 import subprocess
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from benchmarks.floors import BareStore, Hand
 from lab.etcd import Cluster
@@ -16,6 +16,7 @@ from libstorage.store.contract import Delete, Put
 SIZE = 100  # MB, the size that the figures are meant for
 GROWN = 500  # transactions, each of some pages
 DISK = 64 * 1024  # MB of the disk whose files share blocks, in a sparse file
+T = TypeVar("T")
 LEASE = 15  # seconds, as by default: the lab's short one would write all the time
 
 
@@ -69,6 +70,10 @@ class Place:
         if self._etcd is None:
             self._etcd = self._also.enter_context(EtcdPlace(self.root.parent / "on-etcd"))
         return self._etcd
+
+    def also(self, context: AbstractContextManager[T]) -> T:
+        """Enter a context that ends with this place."""
+        return self._also.enter_context(context)
 
     def _grow(self) -> None:
         """

@@ -20,7 +20,7 @@ from types import FrameType
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "salt" / "_utils"), str(ROOT / "tests")]
 
-from benchmarks import breakdown, etcd, many, reflink, volumes  # noqa: E402 - the path comes first
+from benchmarks import breakdown, etcd, many, reflink, salted, volumes  # noqa: E402 - the path comes first
 from benchmarks.measure import Figure, Story, figures  # noqa: E402
 from benchmarks.place import Place  # noqa: E402
 
@@ -30,6 +30,7 @@ SUBJECTS: tuple[Callable[[Place], list[Story]], ...] = (
     reflink.stories,
     many.stories,
     etcd.stories,
+    salted.stories,
 )
 
 
@@ -59,6 +60,7 @@ TARGETS = {
     "store.ls_10000": Target(ms=150),
     "store.info_10000": Target(ms=2),
     **{f"etcd.{verb}": Target(ratio=2) for verb in ("create", "info", "ls", "snapshot")},
+    "etcd.salt_info": Target(ratio=1.5),
     "etcd.ls_20000": Target(ms=500),
     "etcd.ls_20000_used": Target(ms=500),
 }

@@ -11,7 +11,7 @@ import pytest
 
 from lab.site import Site, assert_clean
 from libstorage.controllers.local import Local
-from libstorage.errors import OperationInProgress
+from libstorage.errors import NoSuchSnapshot, OperationInProgress
 from libstorage.manager import Given, VolumeManager, keys, presence
 from libstorage.manager.attachments import Attachments
 from libstorage.manager.owners import Owners
@@ -161,6 +161,27 @@ def test_an_image_is_not_touched_while_another_is_mounting_it(
     Owners.working.clear()
     manager.doctor(fix=True)
     assert manager.info("db")[0]["MBSize"] == 8
+    assert_clean(site)
+
+
+def test_a_rollback_to_a_snapshot_that_has_just_gone_is_refused(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes between this verb's look at it and its own beginning; else it could never end."""
+    manager, other = site.manager(), site.manager()
+    manager.create("db", Given(policy="local", fstype="ext4", mb_size=8))
+    manager.snapshot_create("db@s")
+    everywhere = Attachments.everywhere
+
+    def removing(*args: Any) -> Any:
+        monkeypatch.undo()
+        other.snapshot_rm("db@s")
+        return everywhere(*args)
+
+    monkeypatch.setattr(Attachments, "everywhere", removing)
+    with pytest.raises(NoSuchSnapshot):
+        manager.rollback("db@s")
+    assert site.values("operations/") == {}
     assert_clean(site)
 
 

@@ -83,6 +83,7 @@ class Node:
     def __init__(self, name: str, site: Site, logs: Path, workers: int, seed: int) -> None:
         self.name = name
         self.site = site
+        self.boots = 1
         self.agent = Running(f"{name}'s agent", lambda _: self._start_agent(logs))
         self.workers = [
             Running(f"{name}-{number}", self._starting(f"{name}-{number}", logs, seed + number))
@@ -109,6 +110,7 @@ class Node:
 
     def power_on(self) -> None:
         """It boots: its processes are started at the next look."""
+        self.boots += 1
         for running in self.running:
             running.wanted = True
 

@@ -170,7 +170,7 @@ class SnapshotVerbs(Verbs):
         """
         while True:
             entry, volume = self._volume(volume_name, deadline, test=test)
-            _, snapshot = self._kept(volume_name, name)
+            kept, snapshot = self._kept(volume_name, name)
             self._ability(volume)
             if not test:
                 self._attachments.tidy(volume, deadline)
@@ -184,6 +184,7 @@ class SnapshotVerbs(Verbs):
                 by,
                 [
                     KeyAtRevision(entry.key, entry.revision),
+                    KeyAtRevision(kept.key, kept.revision),
                     PrefixEmpty(keys.attachments(volume_name)),
                 ],
                 "replace",
