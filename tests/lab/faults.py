@@ -12,7 +12,9 @@ stop
 orphan
     SIGKILL while a child command is running, which goes on for a while and then does its work.
 
-Afterwards the next call of the verb, or ``doctor fix=True``, must bring everything in order.
+Afterwards the next call of the verb, ``doctor fix=True``, the node's agent, or the verb on another
+node, must bring everything in order; and a victim that wakes when others have done so writes no
+more.
 """
 
 import functools
@@ -24,20 +26,27 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lab.site import Site, assert_clean
+from lab.site import NODE, Site, assert_clean
 from libstorage.config import Config
 from libstorage.errors import NoSuchVolume
 from libstorage.host import commands, files, images, mounts, throttling
 from libstorage.manager import VolumeManager
-from libstorage.records import JSON
+from libstorage.records import ATTACHED, JSON
 from libstorage.store import open_store
 
 ACTIONS = ("kill", "stop", "orphan")
+NEXT_CALL, DOCTOR, AGENT, OTHER_NODE = WAYS = ("next call", "doctor", "agent", "other node")
+"""Who recovers: the verb again, ``doctor fix=True``, the node's agent, the verb on another node."""
+OTHER = "node2"
+RECOVERY = 30.0
+"""Seconds in which an agent has recovered what was left."""
+REGISTERED = ("owners/", "nodes/", "elected")
+"""What says who is there, and no more."""
 LEASE = 0.4
 """Seconds; how soon a stopped process counts as gone."""
 ORPHAN_LIVES = 0.3
@@ -175,39 +184,85 @@ def _prepare(scenario: Scenario, site: Site) -> None:
     manager.close()
 
 
-def strike(
-    scenario: Scenario, action: str, point: int, by_next_call: bool, store: JSON | None = None
-) -> str:
+def strike(scenario: Scenario, action: str, point: int, way: str, store: JSON | None = None) -> str:
     """
     Let one victim meet its fault and check what is left.
 
-    by_next_call
-        Recover by the same verb again; otherwise by the doctor.
+    way
+        Who recovers it, one of WAYS.
     store
         As in :func:`fresh_site`.
 
     Returns "" or what went wrong.
     """
     try:
-        with fresh_site(store, **scenario.settings) as site:
+        with fresh_site(store, **scenario.settings) as site, ExitStack() as there:
             _prepare(scenario, site)
+            if way == AGENT:
+                there.enter_context(_agent(site))
             pid, pipe = fork_victim(site.config, scenario.act, Trap(point, action))
             os.close(pipe)
             _, status = os.waitpid(pid, os.WUNTRACED)
+            owned = os.WIFSTOPPED(status) and _works(site, pid)
             try:
-                _recover(scenario, site, by_next_call)
+                _recover(scenario, site, way)
             finally:
                 if os.WIFSTOPPED(status):
-                    _wake(pid)
+                    _wake_and_watch(site, pid, owned)
             if action == "orphan" and os.WIFSIGNALED(status):
                 time.sleep(ORPHAN_LIVES + 0.1)
             scenario.check(site.manager())
+            there.close()
             _put_away(site.manager())
             assert_clean(site)
     except Exception:
-        way = "next call" if by_next_call else "doctor"
         return f"{scenario.name}: {action} at point {point}, {way}:\n{traceback.format_exc()}"
     return ""
+
+
+@contextmanager
+def _agent(site: Site) -> Iterator[None]:
+    """The node's agent in a process of its own."""
+    pid = os.fork()
+    if not pid:
+        try:
+            VolumeManager(site.config).agent().run()
+        finally:
+            os._exit(1)
+    try:
+        _until(lambda: site.values("nodes/") != {}, "the agent does not come")
+        yield
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def _works(site: Site, pid: int) -> bool:
+    """Does a process own an operation or a half-made mount?"""
+    owned = [*site.values("operations/").values(), *site.values("attachments/").values()]
+    return any(value["Process"].get("pid") == pid for value in owned)
+
+
+def _wake_and_watch(site: Site, pid: int, owned: bool) -> None:
+    """
+    Let a stopped victim go on, to its end.
+
+    owned
+        It had begun something, which others have finished or undone since: it must write nothing.
+    """
+    revision = site.store.revision()
+    _wake(pid)
+    if owned:
+        changes = site.store.watch("", revision + 1, timeout=0.1)
+        written = [change.key for change in changes if not change.key.startswith(REGISTERED)]
+        assert not written, f"a superseded owner woke and wrote {written}"
+
+
+def _until(reached: Callable[[], bool], what: str) -> None:
+    until = time.monotonic() + RECOVERY
+    while not reached():
+        assert time.monotonic() < until, f"after {RECOVERY:g} s: {what}"
+        time.sleep(0.02)
 
 
 def _wake(pid: int) -> None:
@@ -230,12 +285,35 @@ def _put_away(manager: VolumeManager) -> None:
     manager.doctor(fix=True)
 
 
-def _recover(scenario: Scenario, site: Site, by_next_call: bool) -> None:
-    manager = site.manager()
-    if by_next_call:
-        with suppress(NoSuchVolume):
-            scenario.act(manager)
-    else:
+def _recover(scenario: Scenario, site: Site, way: str) -> None:
+    if way == AGENT:
+        manager = site.manager()
+        _until(lambda: _in_order(site, manager), "the agent has not recovered what was left")
+        return
+    manager = site.manager(OTHER if way == OTHER_NODE else NODE)
+    if way == DOCTOR:
         left = [finding for finding in manager.doctor(fix=True) if finding["Fixed"] is False]
         assert not left, left
+    else:
+        with suppress(NoSuchVolume):
+            scenario.act(manager)
+        # What its own node has of it is that node's to put in order, once it is back.
+        if way == OTHER_NODE:
+            site.manager().doctor(fix=True)
     assert not [o for o in manager.operations() if not o["Alive"]], manager.operations()
+
+
+def _in_order(site: Site, manager: VolumeManager) -> bool:
+    """Is nothing in progress, and does the doctor find nothing but owners that are gone?"""
+    attachments = site.values("attachments/").values()
+    half = [value for value in attachments if value["Status"] != ATTACHED or not value["Users"]]
+    if half or site.values("operations/"):
+        return False
+    return not [finding for finding in manager.doctor() if finding["Kind"] != "owners"]
+
+
+def report(counts: dict[str, int]) -> None:
+    """Tell the soak how many faults there were of each action."""
+    if path := os.environ.get("DSVOLUME_REPORT"):
+        with open(path, "a") as file:
+            file.writelines(f"{action} {count}\n" for action, count in counts.items())

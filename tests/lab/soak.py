@@ -68,22 +68,52 @@ def pytest(paths: str, **environment: object) -> dict[str, object]:
 
 
 def faults(group: str, count: int, seed: int) -> dict[str, object]:
-    report = ROOT / "build" / "faults.txt"
-    report.parent.mkdir(exist_ok=True)
-    report.unlink(missing_ok=True)
-    told = pytest(
-        "tests/functional/faults",
+    return _struck(
+        "tests/functional/faults/test_sweep.py",
         DSVOLUME_GROUP=group,
         DSVOLUME_ROUNDS=count,
-        DSVOLUME_REPORT=report,
         # Mostly they wait for a stopped process to count as gone.
         DSVOLUME_WORKERS=16,
     )
+
+
+def faults_over_etcd(count: int, seed: int) -> dict[str, object]:
+    return _struck(
+        "tests/functional/faults/test_sweep_etcd.py",
+        DSVOLUME_EVERY=1,
+        DSVOLUME_ROUNDS=count,
+        DSVOLUME_SEED=seed,
+    )
+
+
+def _struck(paths: str, **environment: object) -> dict[str, object]:
+    report = _report("faults.txt")
+    told = pytest(paths, DSVOLUME_REPORT=report, **environment)
     struck: dict[str, int] = {}
     for line in report.read_text().splitlines():
         action, number = line.split()
         struck[action] = struck.get(action, 0) + int(number)
     return {**told, "faults": struck, "faults in all": sum(struck.values())}
+
+
+def _report(name: str) -> Path:
+    """A file that the tests write what they have seen into."""
+    path = ROOT / "build" / name
+    path.parent.mkdir(exist_ok=True)
+    path.unlink(missing_ok=True)
+    return path
+
+
+def nodes(count: int, seed: int) -> dict[str, object]:
+    report = _report("storm.json")
+    told = pytest(
+        "tests/functional/nodes/test_storm.py",
+        DSVOLUME_SECONDS=count * 60,
+        DSVOLUME_SEED=seed,
+        DSVOLUME_REPORT=report,
+    )
+    seen: dict[str, object] = json.loads(report.read_text())
+    return {**told, **seen}
 
 
 def model(count: int, seed: int) -> dict[str, object]:
@@ -146,6 +176,21 @@ SOAKS = {
         )
         for group in ("volumes", "snapshots", "limits", "trash")
     },
+    "faults-etcd": Soak(
+        "Every verb over etcd, killed or stopped at every point, is finished or undone within 30 s "
+        "by the agent or another node, and whoever wakes then writes nothing more",
+        2,
+        "rounds",
+        faults_over_etcd,
+    ),
+    "nodes": Soak(
+        "Three nodes over three etcd members: processes, nodes, links and members die, hang and "
+        "are cut off, and no update is lost, nothing has two owners, all that was acknowledged is "
+        "there",
+        40,
+        "minutes",
+        nodes,
+    ),
     "model": Soak(
         "Random verbs, deaths and reboots agree with the model", 400, "sequences, twice", model
     ),

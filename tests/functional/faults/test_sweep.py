@@ -26,18 +26,11 @@ def test_fault_at_every_point_leaves_nothing_half_done(name, action):
         assert points, f"{name} has no point at all"
     jobs = [
         # Each point is recovered by the next call and by the doctor in turn.
-        (name, action, point, (point + turn) % 2 == 0)
+        (name, action, point, faults.WAYS[(point + turn) % 2])
         for turn in range(rounds)
         for point in points
     ]
     with multiprocessing.get_context("fork").Pool(WORKERS) as pool:
         failures = [failure for failure in pool.imap_unordered(_strike, jobs) if failure]
-    _report(action, len(jobs))
+    faults.report({action: len(jobs)})
     assert not failures, f"{len(failures)} of {len(jobs)} faults:\n" + "\n".join(failures[:5])
-
-
-def _report(action, count):
-    """Tell the soak how many faults there were."""
-    if path := os.environ.get("DSVOLUME_REPORT"):
-        with open(path, "a") as file:
-            file.write(f"{action} {count}\n")

@@ -1,5 +1,6 @@
 """Nodes, processes and the store die, hang and are cut off while all work: nothing is lost."""
 
+import json
 import os
 import random
 from pathlib import Path
@@ -20,4 +21,6 @@ def test_a_storm_over_three_nodes_loses_nothing(
         print(f"\nseed: DSVOLUME_SEED={seed}")
     result = storm(tmp_path, seed, SECONDS)
     assert not result.violations, result.report()
+    if path := os.environ.get("DSVOLUME_REPORT"):
+        Path(path).write_text(json.dumps(result.summary()))
     assert sum(result.faults.values()) >= SECONDS / 16 and result.calls > SECONDS

@@ -113,7 +113,8 @@ def _allowed(call: Call) -> tuple[int, float]:
     if call.verb.startswith("qos_"):
         return 0, 1
     changed = call.answer.get("Created", call.answer.get("Changed", True))
-    return int(changed), int(changed)
+    # Who ends the detach that another user began has changed the host, and no user.
+    return int(changed and call.verb != "unmount"), int(changed)
 
 
 def _acknowledged(calls: list[Call], ledger: Ledger, there: set[str]) -> Iterator[str]:

@@ -138,7 +138,9 @@ class Ledger:
                     continue
                 value = change.value or {}
                 names = {*change.key.split("/")[1:2], str(value.get("Volume", ""))[:140]}
-                shown = {k: v for k, v in value.items() if k not in _LEFT_OUT and v}
+                # What is done is said by its key, why it is not by the text.
+                left_out = _LEFT_OUT if value.get("Success") is False else {*_LEFT_OUT, "Text"}
+                shown = {k: v for k, v in value.items() if k not in left_out and v}
                 text = f"{change.revision} {change.key} {json.dumps(shown) if value else 'gone'}"
                 file.write(f"{now:.3f}\t{' '.join(names)}\t{text}\n")
 
@@ -272,6 +274,6 @@ class Ledger:
 
 _LEFT_OUT = (
     *("Volume", "CreatedAt", "CreatedBy", "Voltype", "Mountpoint", "BootId", "Device", "Time"),
-    *("Text", "Started", "Seconds", "Subject", "Location", "Mode", "Policy", "Name", "State"),
+    *("Started", "Seconds", "Subject", "Location", "Mode", "Policy", "Name", "State"),
 )
 """What only makes the lines longer."""

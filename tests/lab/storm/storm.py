@@ -261,6 +261,11 @@ class _Storm:
                 there -= {f"{id}.attached" for id in ids}
             if there != (due := {f"{id}.{end}" for id in ids for end in ("img", "json")}):
                 wrong.append(f"{node.name}: {folder} differ from the records: {there ^ due}")
+        local = {v["Id"] for v in records if not v["Node"]}
+        for folder in ("local", "ram"):
+            there = {path.name for path in (site.root / folder).glob("*")}
+            if stray := {name for name in there if name.strip(".").split(".")[0] not in local}:
+                wrong.append(f"{node.name}: {folder} holds what no record names: {stray}")
         if stray := [m for m in site.mounted() if m.parent.name != "ram" or m.name not in ram]:
             wrong.append(f"{node.name}: mounted still: {stray}")
         if loops := site.loops():

@@ -178,7 +178,7 @@ class Edits:
                 subject = self._beside(volume.name)
                 if subject is None or subject[1].id != volume.id:
                     if put is not None:
-                        self._copy_removed(volume)
+                        self.copy_removed(volume)
                     return
                 if subject[1] == put or not self.data_here(subject[1]):
                     return
@@ -190,7 +190,7 @@ class Edits:
         except LibstorageError:
             return
 
-    def _copy_removed(self, volume: Volume) -> None:
+    def copy_removed(self, volume: Volume) -> None:
         """Put right a copy that was put while the volume went, or came back under another name."""
         controller = self._context.controller(volume)
         operation = self._journal.find(volume.name)

@@ -71,12 +71,25 @@ Changes = Callable[[], tuple[Sequence[Compare], Sequence[Write]]]
 
 
 class Held:
-    """An operation that this process owns."""
+    """
+    An operation that this process owns.
 
-    def __init__(self, context: Context, owners: Owners, record: Operation, revision: int) -> None:
+    left_on
+        The node of the owner who died of it, where it is being recovered.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        owners: Owners,
+        record: Operation,
+        revision: int,
+        left_on: str = "",
+    ) -> None:
         self._context = context
         self._owners = owners
         self.record = record
+        self.left_on = left_on
         self.work = Work(record.token, record.seconds)
         self._wrote(revision)
         owners.working.add(record.token)
@@ -331,7 +344,7 @@ class Journal:
         if revision is None:
             self._owners.working.discard(taken.token)
             return
-        held = Held(self._context, self._owners, taken, revision)
+        held = Held(self._context, self._owners, taken, revision, operation.node)
         try:
             if rule.drop_unbegun and not operation.step:
                 held.commit()

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from ..errors import (
@@ -164,6 +165,10 @@ class Volumes(Verbs):
             controller.put_copy(volume, self._context.cluster)
             held.commit(lambda: ([KeyAbsent(key)], writes))
         except Superseded:
+            # It may have been recovered on another node, before the copy was put here.
+            with suppress(LibstorageError):
+                if controller.node_local(volume):
+                    self._attachments.edits.copy_removed(volume)
             raise
         except BaseException as exc:
             undo(held, lambda: controller.destroy(_ending(held), volume.id), exc)
@@ -172,11 +177,17 @@ class Volumes(Verbs):
     def _recover_create(self, held: Held) -> None:
         volume = Volume.from_json(held.record.arguments)
         held.undo()
-        self._context.controller(volume).destroy(held.work, volume.id)
-        failed = self._events.failure(
-            volume.name, "create", held.record.by, "its process ended before it was done"
-        )
-        held.commit(lambda: ([], [failed]))
+        controller = self._context.controller(volume)
+        controller.destroy(held.work, volume.id)
+        writes: list[Write] = [
+            self._events.failure(
+                volume.name, "create", held.record.by, "its process ended before it was done"
+            )
+        ]
+        if controller.node_local(volume) and held.left_on != self._context.node:
+            doomed = {"voltype": volume.voltype, "volume": volume.name}
+            writes.append(Put(keys.purge(held.left_on, volume.id), doomed))
+        held.commit(lambda: ([], writes))
 
     # -- rm -----------------------------------------------------------------------------------
 
