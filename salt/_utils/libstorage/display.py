@@ -65,9 +65,10 @@ def nodes(rows: Sequence[JSON]) -> str:
 
 
 def _node(row: JSON) -> tuple[str, ...]:
+    closed = [word.lower() for word in ("Drained", "Fenced") if word in row]
     return (
         row["Name"],
-        "alive" if row["Alive"] else "-",
+        ",".join([*(["alive"] if row["Alive"] else []), *closed]) or "-",
         str(row["Attached"]),
         str(row["Data"]),
         str(row.get("Users", "-")),
