@@ -88,7 +88,8 @@ def _run(running):
 
 def _pillar():
     """
-    This node's pillar, asked for as salt-call does: engines start before the minion has it.
+    This node's pillar, asked for as salt-call does: engines start before the minion has it, and
+    what pillar.items answers is made unreadable.
 
     Without it the agent waits. Another store than the one that the module uses would be worse.
     """

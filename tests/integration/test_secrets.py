@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -121,6 +122,9 @@ def holding(marker: str, *folders: Path) -> list[Path]:
 def test_a_password_that_sdb_keeps_is_used_and_seen_nowhere(
     salt_: Salt, site: Site, guarded: Cluster
 ) -> None:
+    end = time.monotonic() + 60
+    while not any(node["Alive"] for node in salt_("dsvolume.nodes")[NODE]):
+        assert time.monotonic() < end, "the agent did not come: it has no password"
     with watched(guarded.password.encode()) as found:
         said = [
             salt_("dsvolume.create", "v", "policy=local", "fstype=ext4", "size=8"),
@@ -139,7 +143,7 @@ def test_a_password_that_sdb_keeps_is_used_and_seen_nowhere(
     assert said[0][NODE]["Name"] == "v" and "Volume has snapshots" in said[3][NODE]
     states = said[4][NODE].values()
     assert all(state["result"] for state in states)
-    assert [node["Alive"] for node in said[6][NODE]] == [True]  # the engine has it too
+    assert [node["Alive"] for node in said[6][NODE]] == [True]
     assert [volume["Name"] for volume in said[9]["Volumes"]] == [
         "cluster-cache",
         "cluster-pages",
