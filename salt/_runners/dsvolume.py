@@ -2,8 +2,8 @@
 The volumes of a cluster, seen from the master.
 
 :depends: the package ``libstorage`` (``salt-run saltutil.sync_all`` brings it)
-:configuration: the mapping ``dsvolume`` in ``/etc/dsvolume/config.yaml`` and in the master's
-    configuration; see ``docs/configuration.md``. The master needs to know the store alone:
+:configuration: the mapping ``dsvolume`` in the master's configuration; see
+    ``docs/configuration.md``. The master needs to know the store alone:
 
 .. code-block:: yaml
 

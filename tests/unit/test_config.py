@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from libstorage.config import DEFAULTS, RUN_DIR, Config, load, read_file
+from libstorage.config import DEFAULTS, RUN_DIR, Config, load, of_salt, read_file
 from libstorage.controllers import Controllers
 from libstorage.errors import ConfigInvalid
 from libstorage.records import POLICIES
@@ -209,6 +209,19 @@ def test_a_file_that_cannot_be_meant_is_named(tmp_path: Path, content: bytes) ->
     with pytest.raises(ConfigInvalid) as caught:
         read_file(file)
     assert one_sentence(caught.value).startswith(str(file))
+
+
+def test_a_master_is_no_node_and_reads_no_nodes_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("timeout: 3\n")
+    monkeypatch.setattr("libstorage.config.read_file", lambda: read_file(file))
+    opts = {"id": "here", "dsvolume": {"lease": 2}}
+    node = of_salt(opts, {"dsvolume": {"events": {"retention": 1}}}, str)
+    assert (node.node, node.timeout, node.lease, node.retention) == ("here", 3, 2, 1)
+    assert of_salt(opts, {}, str).timeout == 3
+    assert (of_salt(opts, None, str).timeout, of_salt(opts, None, str).lease) == (50, 2)
 
 
 # -- secrets -------------------------------------------------------------------------------------

@@ -154,6 +154,8 @@ def of_salt(
     """
     What a Salt daemon is configured with: the node's own file, the daemon's options, its pillar.
 
+    pillar
+        None on a master: it is no node, and may not be allowed to read the file of one.
     sdb_get
         Salt's function of this name (nothing here knows Salt).
 
@@ -161,9 +163,9 @@ def of_salt(
     """
     return load(
         opts["id"],
-        read_file(),
+        None if pillar is None else read_file(),
         opts.get("dsvolume"),
-        (pillar or {}).get("dsvolume"),
+        None if pillar is None else pillar.get("dsvolume"),
         fetch=lambda uri: sdb_get(uri, opts, strict=True),
     )
 
