@@ -29,11 +29,11 @@ What counts as sent
 import logging
 import os
 import pathlib
+import sys
 import time
 from collections import deque
 
 import salt.channel.client
-import salt.crypt
 import salt.minion
 import salt.utils.event
 from salt.exceptions import SaltException
@@ -110,33 +110,51 @@ def _run(daemon, cursor, rate, coalesce):
     )
     manager = VolumeManager(settings)
     publisher = manager.publisher(_cursor(settings, cursor))
-    to = _MasterBus() if __opts__["__role"] == "master" else _MinionBus()
+    to = (_MasterBus if __opts__["__role"] == "master" else _MinionBus)(daemon)
+    free = 0.0  # when the rate allows for more
     try:
         for batch in publisher.batches(lambda says: log.warning("%s", says)):
-            if os.getppid() != daemon:
-                return
-            begun = time.monotonic()
+            to.check()
             messages = bus.messages(batch, __opts__["id"], coalesce=coalesce)
+            time.sleep(max(0.0, free - time.monotonic()))
+            free = time.monotonic() + len(messages) / rate
             to.send(messages)
-            time.sleep(max(0.0, begun + len(messages) / rate - time.monotonic()))
     finally:
         to.close()
         manager.close()
 
 
 def _cursor(settings, given):
-    """The cursor's file; with several masters each has an engine, hence a cursor, of its own."""
+    """The cursor's file; a minion of several masters has an engine, hence a cursor, for each."""
     if given:
         return pathlib.Path(given)
-    if __opts__.get("multimaster"):
+    if not __opts__.get("beacons_leader", True):  # not the first one's
         return settings.root / "published" / f"{__opts__['id']}-{__opts__['master']}.json"
     return None
 
 
-class _MasterBus:
+class _Bus:
+    """Where messages go; ``daemon`` is the process that this engine belongs to."""
+
+    def __init__(self, daemon):
+        self._daemon = daemon
+
+    def check(self):
+        """End with the daemon, which may have been killed."""
+        if os.getppid() != self._daemon:
+            sys.exit()
+
+    def pause(self):
+        """Wait a little before trying again."""
+        time.sleep(RETRY)
+        self.check()
+
+
+class _MasterBus(_Bus):
     """The bus of the master that this engine belongs to."""
 
-    def __init__(self):
+    def __init__(self, daemon):
+        super().__init__(daemon)
         self._event = salt.utils.event.get_master_event(
             __opts__, __opts__["sock_dir"], listen=False
         )
@@ -146,11 +164,13 @@ class _MasterBus:
         """Return when the bus has taken the messages."""
         for message in messages:
             while not self._fire(message):
-                time.sleep(RETRY)
+                self.pause()
 
     def _fire(self, message):
         try:
-            return self._event.fire_event(dict(message.data), message.tag)
+            if self._event.fire_event(dict(message.data), message.tag):
+                return True
+            raise SaltException("nothing is there")
         except (SaltException, OSError) as exc:
             log.warning("The event bus of the master takes nothing: %s; trying again", exc)
             self._event.close_pull()
@@ -160,16 +180,20 @@ class _MasterBus:
         self._event.destroy()
 
 
-class _MinionBus:
+class _MinionBus(_Bus):
     """The bus of a minion's master, by requests that the master answers."""
 
-    def __init__(self):
+    def __init__(self, daemon):
+        super().__init__(daemon)
         self._opts = dict(__opts__)
         master = __opts__["master"]
         self._masters = deque(master if isinstance(master, list) else [master])
         self._channel = None
         self._asked = 0.0
         self._confirmed = deque(maxlen=LAST)
+        # Both would make the minion's keys at its very first start, each its own.
+        while not os.path.exists(os.path.join(__opts__["pki_dir"], "minion_master.pub")):
+            self.pause()
         self._key = self._meet()
         time.sleep(SETTLE)
 
@@ -182,49 +206,50 @@ class _MinionBus:
         while not self._request(sent) and self._is_started_anew():
             lately = [told for at, told in self._confirmed if begun - at < KEEP]
             sent = [message for told in (*lately, messages) for message in told]
-            log.warning("The master was started again: it is sent %d messages once more", len(sent))
+            log.warning("The master was started again: it is sent %d messages again", len(sent))
             time.sleep(SETTLE)
         self._asked = time.monotonic()
         if messages:
             self._confirmed.append((self._asked, messages))
 
     def _request(self, messages):
-        """Ask until the master answers; False where that took long."""
-        events = [{"tag": message.tag, "data": message.data} for message in messages]
+        """Ask until the master has confirmed; False where that took long."""
         begun = time.monotonic()
-        while True:
-            try:
-                if self._channel is None:
-                    self._channel = salt.channel.client.ReqChannel.factory(self._opts)
-                load = {"id": __opts__["id"], "cmd": "_minion_event", "events": events}
-                # A request that the master will not do is answered with an empty mapping.
-                if self._channel.send(load, tries=1, timeout=REQUEST) != {}:
-                    return time.monotonic() - begun < SLOW
-                log.error("The master refuses events of this minion; trying again")
-            except (SaltException, OSError) as exc:
-                log.warning("The master does not answer: %s; trying again", exc or type(exc))
-            self.close()
-            time.sleep(RETRY)
-            self._meet()
+        while not self._ask(messages):
+            self.pause()
+        return time.monotonic() - begun < SLOW
 
     def _is_started_anew(self):
         before, self._key = self._key, self._meet()
         return self._key != before
 
     def _meet(self):
-        """Authenticate with the first master that answers; returns the key of its present life."""
-        while True:
-            self._opts["master"] = self._masters[0]
-            try:
+        """Authenticate anew; returns the key that the master has made when it started."""
+        while not self._ask([], anew=True):
+            self.pause()
+        return self._channel.auth.creds["aes"]
+
+    def _ask(self, messages, *, anew=False):
+        """Has the master confirmed the messages?"""
+        events = [{"tag": message.tag, "data": message.data} for message in messages]
+        load = {"id": __opts__["id"], "cmd": "_minion_event", "events": events}
+        try:
+            if self._channel is None:
+                self._opts["master"] = self._masters[0]
                 self._opts.update(salt.minion.prep_ip_port(self._opts))
                 self._opts.update(salt.minion.resolve_dns(self._opts))
-                auth = salt.crypt.SAuth(self._opts)
-                auth.authenticate()
-                return auth.creds["aes"]
-            except (SaltException, OSError) as exc:
-                log.warning("The master does not answer: %s; trying again", exc or type(exc))
-                self._masters.rotate(-1)
-                time.sleep(RETRY)
+                self._channel = salt.channel.client.ReqChannel.factory(self._opts)
+            if anew:
+                self._channel.auth.invalidate()
+            # What the master will not do it answers with an empty mapping, all else with None.
+            if self._channel.send(load, tries=1, timeout=REQUEST) == {}:
+                raise SaltException("it refuses events of this minion")
+            return True
+        except (SaltException, OSError) as exc:
+            log.warning("The master confirms nothing: %s; trying again", exc or type(exc).__name__)
+            self.close()
+            self._masters.rotate(-1)
+            return False
 
     def close(self):
         if self._channel is not None:
