@@ -36,6 +36,7 @@ from collections import deque
 import salt.channel.client
 import salt.minion
 import salt.utils.event
+import salt.utils.master
 from salt.exceptions import SaltException
 
 try:
@@ -51,8 +52,10 @@ log = logging.getLogger(__name__)
 
 PAUSE = 15.0
 """Seconds until an engine that could not start tries again."""
-SETTLE = 5.0
+SETTLE = 10.0
 """Seconds until those who listen on a master that has just started do so."""
+PATIENCE = 60.0
+"""Seconds to wait for a reactor that does not answer."""
 RETRY = 1.0
 REQUEST = 10.0
 """Seconds that a request to the master may take."""
@@ -159,6 +162,20 @@ class _MasterBus(_Bus):
             __opts__, __opts__["sock_dir"], listen=False
         )
         time.sleep(SETTLE)
+        if __opts__.get("reactor"):
+            self._await_reactor()
+
+    def _await_reactor(self):
+        """Wait until the reactor answers: it hears nothing of what is sent before."""
+        key = salt.utils.master.get_master_key("root", __opts__)
+        end = time.monotonic() + PATIENCE
+        with salt.utils.event.get_master_event(__opts__, __opts__["sock_dir"]) as heard:
+            while time.monotonic() < end:
+                heard.fire_event({"key": key}, "salt/reactors/manage/list")
+                if heard.get_event(wait=1, tag="salt/reactors/manage/list-results"):
+                    return
+                self.check()
+        log.warning("The reactor has not answered for %.0f s: it may miss events", PATIENCE)
 
     def send(self, messages):
         """Return when the bus has taken the messages."""

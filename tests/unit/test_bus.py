@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libstorage.bus import ALONE, messages, tag
+from libstorage.bus import BURST, messages, tag
 from libstorage.records import JSON
 
 
@@ -21,7 +21,7 @@ def test_a_tag_says_where_what_and_how_it_ended() -> None:
     assert tag(failed) == "libstorage/host1/db/snapshot/snapshot_rm/failed"
 
 
-@pytest.mark.parametrize("count", [0, 1, ALONE])
+@pytest.mark.parametrize("count", [0, 1, BURST - 1])
 def test_few_travel_alone(count: int) -> None:
     events = [event(n) for n in range(count)]
     assert [m.data for m in messages(events, "me")] == events
@@ -29,13 +29,13 @@ def test_few_travel_alone(count: int) -> None:
 
 
 def test_many_successes_share_a_message() -> None:
-    events = [event(n) for n in range(ALONE + 1)]
+    events = [event(n) for n in range(BURST)]
     [message] = messages(events, "me")
     assert (message.tag, message.data) == ("libstorage/me/batch", {"Events": events})
     assert [m.data for m in messages(events, "me", coalesce=False)] == events
 
 
-@given(st.lists(st.booleans(), max_size=40), st.booleans())
+@given(st.lists(st.booleans(), max_size=2 * BURST), st.booleans())
 def test_none_is_left_out_and_failures_are_alone_whatever_comes(
     outcomes: list[bool], coalesce: bool
 ) -> None:

@@ -10,8 +10,8 @@ from itertools import groupby
 
 from .records import JSON
 
-ALONE = 10
-"""Up to so many events that wait travel one by one."""
+BURST = 100
+"""Fewer events that wait travel one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +33,13 @@ def messages(events: Sequence[JSON], sender: str, *, coalesce: bool = True) -> l
     """
     What tells of ``events``, in their order.
 
-    A failure is always a message of its own. Where more than ALONE events wait, the successes
-    between two failures share one, ``libstorage/<sender>/batch``, unless ``coalesce`` is False.
+    A failure is always a message of its own. Of a burst, that is of BURST events or more, the
+    successes between two failures share one: ``libstorage/<sender>/batch``.
+
+    coalesce
+        False: all events travel one by one.
     """
-    if not coalesce or len(events) <= ALONE:
+    if not coalesce or len(events) < BURST:
         return [Message(tag(event), event) for event in events]
     told = []
     for success, group in groupby(events, key=lambda event: bool(event["Success"])):
