@@ -37,16 +37,21 @@ import salt.channel.client
 import salt.minion
 import salt.utils.event
 import salt.utils.master
+import salt.utils.sdb
 from salt.exceptions import SaltException
 
 try:
+    import dsvolume_pillar
+    import libstorage
     from libstorage import bus, config
     from libstorage.errors import ConfigInvalid, LibstorageError
-    from libstorage.manager import VolumeManager
+    from libstorage.managers import open_manager
 
     MISSING = ""
 except ImportError as exc:
     MISSING = str(exc)
+
+VERSION = "0.1.0"
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +75,8 @@ KEEP, LAST = 5.0, 50
 def __virtual__():
     if MISSING:
         return False, f"libstorage_events needs libstorage ({MISSING}); run saltutil.sync_all"
+    if unfit := libstorage.unfit(VERSION):
+        return False, f"libstorage_events {unfit}"
     if __opts__.get("__role") != "master" and _masterless():
         return False, "libstorage_events needs a master, and this minion has none"
     return "libstorage_events"
@@ -105,15 +112,15 @@ def _run(daemon, cursor, rate, coalesce):
         raise ConfigInvalid(
             f"libstorage_events:rate must be a number from 1 to 10000, not {rate!r}"
         )
-    settings = config.load(
-        __opts__["id"],
-        config.read_file(),
-        __opts__.get("dsvolume"),
-        (__opts__.get("pillar") or {}).get("dsvolume"),
-    )
-    manager = VolumeManager(settings)
+    # What has been imported goes on together; no more may be imported beside it.
+    if unfit := libstorage.unfit(VERSION):
+        raise LibstorageError(f"The engine {unfit}")
+    master = __opts__["__role"] == "master"
+    pillar = None if master else dsvolume_pillar.fetch(__opts__, "the engine libstorage_events")
+    settings = config.of_salt(__opts__, pillar, salt.utils.sdb.sdb_get)
+    manager = open_manager(settings)
     publisher = manager.publisher(_cursor(settings, cursor))
-    to = (_MasterBus if __opts__["__role"] == "master" else _MinionBus)(daemon)
+    to = (_MasterBus if master else _MinionBus)(daemon)
     free = 0.0  # when the rate allows for more
     try:
         for batch in publisher.batches(lambda says: log.warning("%s", says)):
@@ -208,9 +215,6 @@ class _MinionBus(_Bus):
         self._channel = None
         self._asked = 0.0
         self._confirmed = deque(maxlen=LAST)
-        # Both would make the minion's keys at its very first start, each its own.
-        while not os.path.exists(os.path.join(__opts__["pki_dir"], "minion_master.pub")):
-            self.pause()
         self._key = self._meet()
         time.sleep(SETTLE)
 
