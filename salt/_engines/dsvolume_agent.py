@@ -19,13 +19,11 @@ ends. Code that is synchronised later is used after a restart of the minion.
 import logging
 import signal
 import threading
-from concurrent.futures import ThreadPoolExecutor
 
-import salt.minion
 import salt.utils.sdb
-from salt.exceptions import SaltException
 
 try:
+    import dsvolume_pillar
     import libstorage
     from libstorage import config
     from libstorage.errors import LibstorageError
@@ -75,7 +73,8 @@ def _run(running):
     # What has been imported goes on together; no more may be imported beside it.
     if unfit := libstorage.unfit(VERSION):
         raise LibstorageError(f"The agent {unfit}")
-    settings = config.of_salt(__opts__, _pillar(), salt.utils.sdb.sdb_get)
+    pillar = dsvolume_pillar.fetch(__opts__, "the agent")
+    settings = config.of_salt(__opts__, pillar, salt.utils.sdb.sdb_get)
     manager = open_manager(settings)
     try:
         agent = manager.agent()
@@ -84,23 +83,3 @@ def _run(running):
     finally:
         running.clear()
         manager.close()
-
-
-def _pillar():
-    """
-    This node's pillar, asked for as salt-call does: engines start before the minion has it, and
-    what pillar.items answers is made unreadable.
-
-    Without it the agent waits. Another store than the one that the module uses would be worse.
-    """
-    opts = dict(__opts__)
-    try:
-        # In a thread: this process was forked from within a running event loop.
-        with ThreadPoolExecutor(1) as pool:
-            minion = pool.submit(salt.minion.SMinion, opts).result()
-    except SaltException as exc:
-        raise LibstorageError(f"The agent cannot have this node's pillar: {exc}") from None
-    pillar = minion.opts["pillar"]
-    if "_errors" in pillar:
-        raise LibstorageError("This node's pillar has errors: see pillar.items; the agent waits")
-    return pillar

@@ -146,6 +146,16 @@ def rebuild(count: int, seed: int) -> dict[str, object]:
     return pytest("tests/functional/verbs/test_rebuild.py", DSVOLUME_VOLUMES=count)
 
 
+def events(count: int, seed: int) -> dict[str, object]:
+    report = ROOT / "build" / "events.jsonl"
+    report.parent.mkdir(exist_ok=True)
+    report.unlink(missing_ok=True)
+    told = pytest(
+        "tests/integration/test_events_engine.py", DSVOLUME_EVENTS=count, DSVOLUME_REPORT=report
+    )
+    return {**told, "figures": [json.loads(line) for line in report.read_text().splitlines()]}
+
+
 def fresh(count: int, seed: int) -> dict[str, object]:
     releases = []
     for _ in range(count):
@@ -220,6 +230,13 @@ SOAKS = {
         50,
         "names",
         jobs,
+    ),
+    "events": Soak(
+        "An engine, on the master and in a minion, killed in a burst and over restarts of the "
+        "master: no event is lost, one batch at most comes again",
+        10000,
+        "events in each burst",
+        events,
     ),
     "fresh": Soak("The README's commands work on the other Debian release", 1, "machine", fresh),
 }

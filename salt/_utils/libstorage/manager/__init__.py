@@ -7,6 +7,7 @@ The volume manager: the only one that changes volumes.
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, Unpack
 
 from .. import __version__
@@ -36,6 +37,7 @@ from .mounts import Mounts, Presence
 from .nodes import Nodes
 from .owners import Owners, describe
 from .profiles import Profiles
+from .publishing import Publisher
 from .qos import QoS
 from .rebuild import Rebuild
 from .requests import Request, Requests
@@ -541,6 +543,16 @@ class VolumeManager:
             Copies(self._context, self._edits, self._trash),
             self._perform,
         )
+
+    def publisher(self, cursor: Path | None = None) -> Publisher:
+        """
+        What hands the store's events on; its ``batches`` go on where ``cursor`` says.
+
+        cursor
+            The file that keeps how far that is; None: one of this node's, below ``root``.
+        """
+        default = self.config.root / "published" / f"{self.config.node}.json"
+        return Publisher(self._context, self._events, cursor or default)
 
     def _perform(self, verb: str, arguments: JSON, by: JSON) -> Any:
         """Do what another node asks of this one."""

@@ -16,17 +16,15 @@ lease for what shows by silence alone. The store is the truth: an agent that was
 watch lost changes, looks at everything when it is back. A store that is away only makes it wait.
 """
 
-import fcntl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
-from ..errors import Compacted, ConfigInvalid, LibstorageError, StoreUnavailable
+from ..errors import Compacted, LibstorageError, StoreUnavailable
+from ..host.locks import only_one
 from ..records import JSON
 from ..store.contract import Change, Entry, KeyAbsent, KeyAtRevision, Put
 from . import keys
@@ -87,26 +85,16 @@ class Agent:
         the node's name.
         """
         self._tell = tell
-        with self._only_one(), ThreadPoolExecutor(WORKERS, "libstorage-agent") as pool:
+        lock = only_one(
+            self._context.config.run_dir / "agent.lock", f"An agent of {self._context.node}"
+        )
+        with lock, ThreadPoolExecutor(WORKERS, "libstorage-agent") as pool:
             while not self._stop.is_set():
                 try:
                     self._work(pool)
                 except StoreUnavailable as exc:
                     tell(f"The store is away: {exc}; trying again")
                     self._stop.wait(RETRY)
-
-    @contextmanager
-    def _only_one(self) -> Iterator[None]:
-        folder = self._context.config.run_dir
-        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-        with open(Path(folder, "agent.lock"), "w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ConfigInvalid(
-                    f"An agent of {self._context.node} runs already (it holds {lock.name})"
-                ) from None
-            yield
 
     def _work(self, pool: ThreadPoolExecutor) -> None:
         """From a look at everything through all changes, until the store or the watch fails."""

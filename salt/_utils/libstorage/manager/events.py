@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 
 from ..errors import (
     BackendError,
@@ -21,7 +22,7 @@ from ..errors import (
     VolumeInUse,
 )
 from ..records import JSON, Event, now
-from ..store.contract import Put
+from ..store.contract import KeyAbsent, KeyAtRevision, Put
 from . import keys
 from .context import Context
 
@@ -59,6 +60,7 @@ TEXTS = {
     "back": "Node back after its fence",
     "forget_node": "Node forget",
     "room_again": "Storage has room again: {Percent} % of {MBSize} MB used on {node}",
+    "gap": "Events may be missing: {Says}",
 }
 """How an event's text begins, as operators know it."""
 
@@ -80,8 +82,8 @@ REFUSALS = (
 """Errors that answer a valid request; invalid input leaves no event."""
 
 FILTERS = ("volume", "verb", "node", "success")
-BY_ITSELF = frozenset({"back", "empty", "lost", "near_full", "release", "room_again"})
-"""What happened without anybody's doing; neither a success nor a failure."""
+BY_ITSELF = frozenset({"back", "empty", "gap", "lost", "near_full", "release", "room_again"})
+"""What happened without anybody's doing; its text names neither success nor failure."""
 
 STORAGE = frozenset({"near_full", "room_again"})
 """What is about a controller's storage; its name stands where a volume's does."""
@@ -170,8 +172,21 @@ class Events:
         return first is not None and first.key < self._horizon()
 
     def forget_old(self) -> int:
-        """Delete the events beyond the retention; returns how many there were."""
-        return self._context.store.delete_range(keys.EVENTS, self._horizon())
+        """
+        Delete the events beyond the retention; returns how many there were.
+
+        ``forgotten`` says before, up to which revision: whoever comes later knows what he missed.
+        """
+        store, horizon = self._context.store, self._horizon()
+        told = store.get(keys.FORGOTTEN)
+        compare = KeyAtRevision(told.key, told.revision) if told else KeyAbsent(keys.FORGOTTEN)
+        revision, last = int(told.value["Revision"]) if told else 0, ""
+        for entry in takewhile(lambda entry: entry.key < horizon, store.list(keys.EVENTS)):
+            revision, last = max(revision, entry.revision), entry.key
+        tells = Put(keys.FORGOTTEN, {"Revision": revision})
+        if not last or store.transact([compare], [tells]) is None:
+            return 0  # there is nothing to do, or another is at it
+        return store.delete_range(keys.EVENTS, f"{last}\0")
 
     def _horizon(self) -> str:
         before = datetime.now(UTC) - timedelta(days=self._context.config.retention)
@@ -186,6 +201,8 @@ def _subject(verb: str) -> str:
         return "profile"
     if verb in STORAGE:
         return "storage"
+    if verb == "gap":
+        return "events"
     return "snapshot" if verb.startswith("snapshot_") else "volume"
 
 
