@@ -22,7 +22,7 @@ from salt.exceptions import CommandExecutionError, SaltDeserializationError
 
 try:
     import libstorage
-    from libstorage import config
+    from libstorage import config, doors
     from libstorage.errors import InvalidInput, LibstorageError
     from libstorage.limits import WORDS
     from libstorage.manager import Given, Request, read_labels
@@ -85,6 +85,8 @@ def _manager():
 
 
 def _by():
+    if (asker := doors.asker()) is not None:
+        return asker
     asker = {"door": "salt", "user": salt.utils.user.get_specific_user()}
     job = _job()
     return {**asker, "jid": job} if job else asker
@@ -511,6 +513,52 @@ def unmount(name, id="salt", engine="salt", timeout=None, test=False):
     """
     return _manager().unmount(
         _name(name), engine=engine, id=id, by=_by(), timeout=timeout, test=test
+    )
+
+
+@_door
+def attachments():
+    """
+    What is attached on this node and by whom, as this host remembers it; the store is not asked.
+
+    Returns a list of records: Volume, Status, Mountpoint, Device, Users and more.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'host1' dsvolume.attachments
+    """
+    return _manager().attachments()
+
+
+@_door
+def tie(name, id, container, engine="docker", timeout=None):
+    """
+    Say which container a mount by an engine belongs to, once that is known. For bridges.
+
+    name
+        The volume.
+
+    id
+        The engine's id of the mount.
+
+    container
+        The container's id.
+
+    engine : docker
+        The engine.
+
+    Returns whether there is such a user on this node.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'host1' dsvolume.tie db id=4f5e container=2b1e11bc
+    """
+    return _manager().tie(
+        _name(name), engine=engine, id=str(id), container=str(container), timeout=timeout
     )
 
 

@@ -17,6 +17,7 @@ from lab.site import LEASE, NODE, Site
 from libstorage import config
 
 FUNCTIONS = [
+    "attachments",
     "create",
     "doctor",
     "drain",
@@ -47,6 +48,7 @@ FUNCTIONS = [
     "snapshot_info",
     "snapshot_ls",
     "snapshot_rm",
+    "tie",
     "trash_ls",
     "undelete",
     "undrain",

@@ -8,6 +8,9 @@ export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin" DEBIAN_FRONTEND=noninteracti
 # Salt and one of its dependencies come as source: they are built with python3-dev and gcc
 PACKAGES=(python3-venv python3-dev gcc e2fsprogs xfsprogs btrfs-progs util-linux mount procps)
 PACKAGES+=(qemu-system-x86 seabios busybox-static kmod cpio) # for the guest: see tests/lab/guest
+# an engine for tests, unless another one is there; its client is a package of its own since Debian 13
+command -v dockerd >/dev/null || PACKAGES+=(docker.io containerd runc)
+command -v docker >/dev/null || [[ $(. /etc/os-release && echo "${VERSION_ID:-0}") -lt 13 ]] || PACKAGES+=(docker-cli)
 PYTHON=/usr/bin/python3 # the system's, which can use what Debian packages for it
 ETCD=build/etcd/usr/bin/etcd # unpacked, not installed: the package starts a service of its own
 LOG=build/setup.log

@@ -219,7 +219,7 @@ class Attachment(Record):
     ``status`` is attaching, attached or detaching; ``owner``, ``token`` and ``process`` name who
     attaches or detaches, and are empty in between. ``leaving`` is the user whose going began the
     detach. ``limited`` names the cgroups that may hold limits on the device, written here before
-    they are written there.
+    they are written there. ``shared`` is the volume's, for when its record cannot be read.
     """
 
     volume: str
@@ -236,6 +236,7 @@ class Attachment(Record):
     process: JSON = field(default_factory=dict)
     users: tuple[User, ...] = ()
     limited: tuple[str, ...] = ()
+    shared: bool = True
     leaving: JSON = field(default_factory=dict)
 
     def to_json(self) -> JSON:

@@ -12,8 +12,13 @@ from typing import Any, Unpack
 
 from .. import __version__
 from ..config import Config
-from ..errors import Elsewhere, InvalidInput, NoSuchVolume
-from ..records import JSON, User, Volume, check_name, now, split_snapshot
+from ..errors import (
+    Elsewhere,
+    InvalidInput,
+    NoSuchVolume,
+    StoreUnavailable,
+)
+from ..records import JSON, Attachment, User, Volume, check_name, now, split_snapshot
 from ..store import open_store
 from .agent import Agent
 from .attachments import Attachments
@@ -33,8 +38,9 @@ from .growth import Growth
 from .journal import Journal
 from .limiter import Limiter
 from .lookup import Lookup
-from .mounts import Mounts, Presence
+from .mounts import COUNTED, Mounts, Presence
 from .nodes import Nodes
+from .offline import Offline
 from .owners import Owners, describe
 from .profiles import Profiles
 from .publishing import Publisher
@@ -79,13 +85,16 @@ class VolumeManager:
         self._edits = Edits(context, self._journal, lookup, self._events)
         profiles = Profiles(context)
         limiter = Limiter(context, profiles)
-        attachments = Attachments(context, owners, self._edits, self._events, limiter)
+        attachments = self._attachments = Attachments(
+            context, owners, self._edits, self._events, limiter
+        )
         parts = (context, self._journal, lookup, attachments, self._events)
         self._snapshots = SnapshotVerbs(*parts)
         self._volumes = Volumes(*parts)
         self._trash = Trash(*parts)
         self._growth = Growth(*parts)
-        self._mounts = Mounts(*parts)
+        offline = self._offline = Offline(context)
+        self._mounts = Mounts(*parts, offline)
         self._usage = Usage(*parts)
         self._rebuild = Rebuild(context, profiles)
         self._views = Views(context, self._journal, lookup, limiter)
@@ -132,6 +141,8 @@ class VolumeManager:
             self._delegation,
             fencing,
             self._nodes,
+            self._mounts,
+            offline,
         )
 
     # -- volumes ------------------------------------------------------------------------------
@@ -462,12 +473,22 @@ class VolumeManager:
             The cgroup of its processes (``/docker/...``): the volume's limits act there.
 
         Returns ``{"Name", "Mountpoint", "Containers", "Changed"}``: what is, or under ``test``
-        would be, on this node. Raises NoSuchVolume, VolumeInUse, NotHere, Damaged, BackendError.
+        would be, on this node. While the store is away an engine's user may come to what is mounted
+        here; the store is told later. Raises NoSuchVolume, VolumeInUse, NotHere, Damaged,
+        BackendError.
         """
-        told = self._begin(name, call)
         user = User(engine=engine, id=_user_id(id), container=container, cgroup=cgroup, at=now())
-        with self._refusals("mount", name, told):
-            presence = self._mounts.mount(name, user, **told.shared)
+        try:
+            told = self._begin(name, call)
+            if not told.test:
+                self._mounts.catch_up(name, by=told.by, deadline=told.deadline)
+            with self._refusals("mount", name, told):
+                presence = self._mounts.mount(name, user, **told.shared)
+        except StoreUnavailable:
+            granted = None if self._waits(engine, call) else self._offline.come(name, user)
+            if granted is None:
+                raise
+            return _offline(granted)
         return _presence(name, presence)
 
     def unmount(
@@ -476,13 +497,45 @@ class VolumeManager:
         """
         Take the user (engine, id) off a volume on this node; the last one out detaches it.
 
-        Returns ``{"Name", "Mountpoint", "Containers", "Changed"}`` like mount. Raises
-        NoSuchVolume; MountBusy, naming the holder.
+        Returns ``{"Name", "Mountpoint", "Containers", "Changed"}`` like mount, also for an
+        engine's user while the store is away. Raises NoSuchVolume; MountBusy, naming the holder.
         """
-        told = self._begin(name, call)
-        with self._refusals("unmount", name, told):
-            presence = self._mounts.unmount(name, engine, _user_id(id), **told.shared)
+        id = _user_id(id)
+        try:
+            told = self._begin(name, call)
+            if not told.test:
+                self._mounts.catch_up(name, by=told.by, deadline=told.deadline)
+            with self._refusals("unmount", name, told):
+                presence = self._mounts.unmount(name, engine, id, **told.shared)
+        except StoreUnavailable:
+            gone = None if self._waits(engine, call) else self._offline.go(name, engine, id)
+            if gone is None:
+                raise
+            return _offline(gone)
         return _presence(name, presence)
+
+    def tie(
+        self, name: str, *, engine: str, id: str, container: str, timeout: float | None = None
+    ) -> bool:
+        """
+        Say which container a user (engine, id) on this node stands for.
+
+        Returns whether there is such a user.
+        """
+        self._begin(name, {"timeout": timeout})
+        return self._attachments.tie(name, engine, _user_id(id), check_name(container, "container"))
+
+    def attachments(self) -> list[JSON]:
+        """
+        What is attached here and by whom, as this host remembers it: the store is not asked.
+
+        Returns the records of this boot's attachments.
+        """
+        return self._offline.attachments()
+
+    def _waits(self, engine: str, call: CallHere) -> bool:
+        """Is it nobody's who cannot wait for the store?"""
+        return engine not in COUNTED or bool(call.get("test"))
 
     # -- what is and was going on -------------------------------------------------------------
 
@@ -632,6 +685,13 @@ class VolumeManager:
 
 def _user_id(id: object) -> str:
     return check_name(str(id), "user id")
+
+
+def _offline(attachment: Attachment) -> JSON:
+    """A presence of which the store is yet to hear."""
+    users = tuple(f"{user.who}@{attachment.node}" for user in attachment.users)
+    point = attachment.mountpoint if users else ""
+    return _presence(attachment.volume, Presence(True, point, users))
 
 
 def _presence(name: str, presence: Presence) -> JSON:

@@ -172,6 +172,7 @@ class Attachments:
             status=ATTACHING,
             boot_id=self._context.boot_id(),
             mountpoint=str(self.point(name)),
+            shared=volume.shared,
             limited=self.limiter.cgroups((user,)) if volume.qos_state else (),
             **self._owners.claim(),
         )
@@ -437,6 +438,21 @@ class Attachments:
             if changed.limited:
                 self.limiter.enforce(attachment.volume)
         return done
+
+    def tie(self, name: str, engine: str, id: str, container: str) -> bool:
+        """Say which container a user here stands for; False where there is no such user."""
+        while (found := self.here(name)) is not None:
+            entry, attachment = found
+            user = attachment.user(engine, id)
+            if user is None or user.container == container:
+                return user is not None
+            users = tuple(
+                replace(u, container=container) if u is user else u for u in attachment.users
+            )
+            if self._write(entry, [Put(entry.key, replace(attachment, users=users).to_json())]):
+                self._memory.follow(name)
+                return True
+        return False
 
     def _accessed(self, name: str) -> Put:
         return Put(keys.access(name), {"volume": name, "at": now()})

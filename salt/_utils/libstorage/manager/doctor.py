@@ -33,7 +33,9 @@ from .fencing import Fencing
 from .journal import Journal
 from .limiter import Limiter
 from .lookup import Lookup
+from .mounts import Mounts
 from .nodes import Nodes
+from .offline import Offline
 from .owners import Owners
 from .profiles import Profiles
 from .requests import Requests
@@ -83,6 +85,8 @@ class Doctor:
         delegation: Delegation,
         fencing: Fencing,
         nodes: Nodes,
+        mount_verbs: Mounts,
+        offline: Offline,
     ) -> None:
         self._context = context
         self._store = context.store
@@ -100,6 +104,8 @@ class Doctor:
         self._delegation = delegation
         self._fencing = fencing
         self._nodes = nodes
+        self._mount_verbs = mount_verbs
+        self._offline = offline
 
     def examine(self, *, fix: bool, deadline: Deadline) -> list[JSON]:
         """
@@ -116,6 +122,7 @@ class Doctor:
     def _looks(self) -> tuple[Look, ...]:
         return (
             self._fenced,
+            self._untold,
             self._operations,
             self._attachments_here,
             self._mount_table,
@@ -142,6 +149,7 @@ class Doctor:
         """
         looks: tuple[Look, ...] = (
             self._fenced,
+            self._untold,
             self._operations,
             self._attachments_here,
             self._purges,
@@ -178,6 +186,12 @@ class Doctor:
         if (entry := self._fencing.fenced(node)) is not None:
             says = f"{node} was fenced at {entry.value['At']}; what it had is no longer its own."
             yield Finding("node", node, says, self._fencing.come_back)
+
+    def _untold(self, deadline: Deadline) -> Iterator[Finding]:
+        for name in self._offline.names():
+            says = f"The store does not know yet who used {name} while it was away."
+            tell = partial(self._mount_verbs.catch_up, name, by=DOCTOR, deadline=deadline)
+            yield Finding("mount", name, says, tell)
 
     def _operations(self, deadline: Deadline) -> Iterator[Finding]:
         for operation in self._journal.list():

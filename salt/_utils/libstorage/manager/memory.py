@@ -43,6 +43,10 @@ class AttachmentMemory:
         except BackendError:
             return
 
+    def names(self) -> list[str]:
+        """The volumes of which something is remembered."""
+        return sorted(path.stem for path in self._folder.glob("*.json"))
+
     def recall(self, name: str) -> JSON | None:
         """What is remembered of a volume's attachment in this boot."""
         path: Path = self._folder / f"{name}.json"

@@ -1,13 +1,18 @@
 """The verbs mount and unmount: users come and go, the first attaches, the last detaches."""
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from ..errors import InvalidInput, NoSuchVolume, NotHere, VolumeInUse
 from ..host import throttling
 from ..records import JSON, Attachment, User, Volume
 from ..store.contract import Entry
-from .attachments import told
-from .context import Deadline
+from .attachments import Attachments, told
+from .context import Context, Deadline
+from .events import Events
+from .journal import Journal
+from .lookup import Lookup
+from .offline import Offline
 from .verbs import Verbs
 
 COUNTED = ("docker", "podman")
@@ -34,6 +39,36 @@ class Presence:
 
 class Mounts(Verbs):
     """Who uses a volume on this node."""
+
+    def __init__(
+        self,
+        context: Context,
+        journal: Journal,
+        lookup: Lookup,
+        attachments: Attachments,
+        events: Events,
+        offline: Offline,
+    ) -> None:
+        super().__init__(context, journal, lookup, attachments, events)
+        self._offline = offline
+
+    def catch_up(self, name: str, *, by: JSON, deadline: Deadline) -> None:
+        """Tell the store who came and went while it was away."""
+        with self._offline.telling(name) as notes:
+            for note in notes:
+                user = User.from_json(note["User"])
+                found = self._attachments.here(name)
+                held = found[1].user(user.engine, user.id) if found else None
+                # Where the store has another count, it has heard of it, or of what came later.
+                if (held.count if held else 0) != note["Was"]:
+                    continue
+                with suppress(NoSuchVolume, VolumeInUse):
+                    if note["Is"] > note["Was"]:
+                        self.mount(name, user, by=by, deadline=deadline, test=False)
+                    else:
+                        self.unmount(
+                            name, user.engine, user.id, by=by, deadline=deadline, test=False
+                        )
 
     def mount(self, name: str, user: User, *, by: JSON, deadline: Deadline, test: bool) -> Presence:
         """

@@ -132,6 +132,7 @@ class Rebuild:
             device=device,
             users=users,
             limited=limited,
+            shared=volume.shared,
         )
         key = keys.attachment(volume.name, self._context.node)
         self._store.transact([KeyAbsent(key)], [Put(key, attachment.to_json())])

@@ -1,0 +1,51 @@
+"""``python -m dsvolume_bridge``: the bridge in the foreground."""
+
+import argparse
+import asyncio
+import logging
+import sys
+from pathlib import Path
+
+from .engine import Engine
+from .module import Module, Refused
+from .server import Sockets, serve
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="dsvolume_bridge", description="Lets Docker call the minion's module dsvolume."
+    )
+    parser.add_argument(
+        "--config-dir", type=Path, default=Path("/etc/salt"), help="the minion's configuration"
+    )
+    parser.add_argument(
+        "--driver-socket",
+        type=Path,
+        default=Path("/run/docker/plugins/dsvolume.sock"),
+        help="where Docker looks for the volume driver",
+    )
+    parser.add_argument(
+        "--admin-socket",
+        type=Path,
+        default=Path("/run/dsvolume/admin.sock"),
+        help="where docker dsvolume calls",
+    )
+    parser.add_argument(
+        "--engine", type=Path, default=Path("/run/docker.sock"), help="the engine's own socket"
+    )
+    parser.add_argument("--log-level", default="INFO", choices=("DEBUG", "INFO", "WARNING"))
+    options = parser.parse_args()
+    logging.basicConfig(level=options.log_level, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        module = Module(options.config_dir)
+        sockets = Sockets(options.driver_socket, options.admin_socket)
+        engine = Engine(options.engine, options.driver_socket.stem)
+        asyncio.run(serve(module, sockets, engine))
+    except (Refused, OSError) as exc:
+        print(f"dsvolume_bridge: {exc}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

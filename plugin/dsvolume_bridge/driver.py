@@ -1,0 +1,254 @@
+"""
+Docker's volume driver protocol, version 1, on top of the module.
+
+What Docker makes of an answer decides what may be said (measured with dockerd 20.10 and 26):
+
+* An ``Err`` from ``Get``, and just as well a connection that breaks, lets Docker make an empty
+  local volume of a name that it did not know. An ``Err`` lets it forget one that it knew, too. So
+  it is given for one reason only: this very call has proven that there is no such volume. In any
+  other case Docker is told that there is one, and the mount fails if need be.
+* Where a connection is dropped, Docker tries again, with an empty body. That is never acted upon.
+* Whatever else is said is JSON with ``Err``: a handler that fails would drop the connection.
+"""
+
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+from aiohttp import web
+
+from .cache import Cache
+from .lanes import Lanes, TooSlow
+from .module import Module, Refused
+
+log = logging.getLogger(__name__)
+
+JSON = dict[str, Any]
+ASKER: JSON = {"door": "docker"}
+CONTENT = "application/vnd.docker.plugins.v1.2+json"
+LOOK_SECONDS = 50.0
+"""Docker gives up after 60."""
+CHANGE_SECONDS = 100.0
+"""Docker gives up after 120."""
+UNMOUNT_SECONDS = 50.0
+UNKNOWN = "1970-01-01T00:00:00Z"
+OPTIONS = ("policy", "size", "fstype", "shared", "automigrate", "labels", "qos_profile", "qos")
+"""Options of a volume that are arguments of ``create``; others are options of its policy."""
+OLDER = {"filesys": "fstype", "profile": "qos_profile"}
+
+Answer = Callable[[JSON], Awaitable[JSON]]
+
+
+class Cut(Exception):
+    """Nothing that may be said is true: the connection is cut."""
+
+
+class Driver:
+    """The handlers of one engine's calls."""
+
+    def __init__(
+        self, module: Module, lanes: Lanes, cache: Cache, activated: Callable[[], None]
+    ) -> None:
+        self._activated = activated
+        self._module = module
+        self._lanes = lanes
+        self._cache = cache
+
+    def app(self) -> web.Application:
+        """What is served on the driver's socket."""
+        app = web.Application(client_max_size=1 << 20)
+        app.router.add_post("/Plugin.Activate", self._activate)
+        calls: dict[str, Answer] = {
+            "Capabilities": self._capabilities,
+            "Create": self._create,
+            "Get": self._get,
+            "List": self._list,
+            "Path": self._path,
+            "Mount": self._mount,
+            "Unmount": self._unmount,
+            "Remove": self._remove,
+        }
+        for name, answer in calls.items():
+            app.router.add_post(f"/VolumeDriver.{name}", partial(self._serve, name, answer))
+        return app
+
+    async def _activate(self, _: web.Request) -> web.Response:
+        self._activated()
+        return _said({"Implements": ["VolumeDriver"]})
+
+    async def _serve(self, name: str, answer: Answer, request: web.Request) -> web.StreamResponse:
+        """One call: its body read, its answer or its error said."""
+        try:
+            said = await answer(await _body(request, name))
+        except Refused as exc:
+            said = {"Err": str(exc)}
+        except Cut as exc:
+            log.warning("%s: %s; the connection is cut", name, exc)
+            return _cut(request)
+        except Exception:
+            log.exception("%s failed", name)
+            if name == "Get":
+                return _cut(request)
+            said = {"Err": f"The bridge failed at {name}; see its log"}
+        return _said({"Err": "", **said})
+
+    # -- the calls ----------------------------------------------------------------------------
+
+    async def _capabilities(self, _: JSON) -> JSON:
+        return {"Capabilities": {"Scope": "global"}}
+
+    async def _get(self, body: JSON) -> JSON:
+        name = _name(body)
+        try:
+            [record] = await self._look("info", name)
+        except Refused as exc:
+            # Only a name that is proven to be nobody's, or never can be, is said to be absent.
+            if exc.kind in ("NoSuchVolume", "InvalidInput"):
+                self._cache.drop(name)
+                raise
+            return {"Volume": self._remembered(name, str(exc))}
+        except TooSlow:
+            return {"Volume": self._remembered(name, f"looking {name} up takes too long")}
+        self._cache.put(record)
+        return {"Volume": _shown(record, status=True)}
+
+    def _remembered(self, name: str, reason: str) -> JSON:
+        """
+        A volume while the store cannot be asked: what the cache has, or that it may be there.
+
+        Whoever is then given an error makes a local volume of a name that is new to him; whoever is
+        told that there is one fails at its mount.
+        """
+        log.warning("Get: %s; %s is answered for all the same", reason, name)
+        record = self._cache.get(name) or {"Name": name, "CreatedAt": UNKNOWN}
+        held = {**record, "Mountpoint": self._module.mountpoint(name), "Err": reason}
+        return _shown(held, status=True)
+
+    async def _list(self, _: JSON) -> JSON:
+        try:
+            records = await self._look("ls")
+        except (Refused, TooSlow) as exc:
+            log.warning("List: %s; answered from the cache", exc)
+            records = [{**record, "Mountpoint": ""} for record in self._cache.all()]
+        else:
+            self._cache.replace(records)
+        return {"Volumes": [_shown(record) for record in records]}
+
+    async def _path(self, body: JSON) -> JSON:
+        got = await self._get(body)
+        return {"Mountpoint": got["Volume"]["Mountpoint"]}
+
+    async def _create(self, body: JSON) -> JSON:
+        options = _options(body.get("Opts"))
+        self._cache.put(await self._change("create", _name(body), CHANGE_SECONDS, **options))
+        return {}
+
+    async def _remove(self, body: JSON) -> JSON:
+        name = _name(body)
+        await self._change("rm", name, UNMOUNT_SECONDS)
+        self._cache.drop(name)
+        return {}
+
+    async def _mount(self, body: JSON) -> JSON:
+        name, user = _name(body), _user(body)
+        work = partial(self._module.call, "mount", ASKER, name, timeout=CHANGE_SECONDS, **user)
+        try:
+            presence = await self._lanes.change(name, work, CHANGE_SECONDS)
+        except TooSlow as exc:
+            # Docker is told that it failed and sends no unmount: what comes late is taken back.
+            exc.task.add_done_callback(lambda late: self._take_back(late, name, user))
+            raise Refused(_slow("mount", name), "OperationInProgress") from exc
+        return {"Mountpoint": presence["Mountpoint"]}
+
+    def _take_back(self, late: Any, name: str, user: JSON) -> None:
+        if not late.cancelled() and late.exception() is None:
+            self._lanes.later(name, partial(self._module.call, "unmount", ASKER, name, **user))
+
+    async def _unmount(self, body: JSON) -> JSON:
+        await self._change("unmount", _name(body), UNMOUNT_SECONDS, **_user(body))
+        return {}
+
+    # -- through the lanes --------------------------------------------------------------------
+
+    async def _look(self, function: str, *args: Any) -> Any:
+        return await self._lanes.read(
+            partial(self._module.call, function, ASKER, *args), LOOK_SECONDS
+        )
+
+    async def _change(self, function: str, name: str, seconds: float, **kwargs: Any) -> Any:
+        work = partial(self._module.call, function, ASKER, name, timeout=seconds - 5, **kwargs)
+        try:
+            return await self._lanes.change(name, work, seconds)
+        except TooSlow as exc:
+            raise Refused(_slow(function, name), "OperationInProgress") from exc
+
+
+async def _body(request: web.Request, name: str) -> JSON:
+    """The call's arguments. An empty body is a retry of Docker's that must change nothing."""
+    try:
+        text = await request.text()
+    except web.HTTPRequestEntityTooLarge:
+        raise Refused("The request is larger than any of Docker's", "InvalidInput") from None
+    except UnicodeDecodeError:
+        text = "?"
+    if not text and name in ("Capabilities", "List"):
+        return {}
+    try:
+        body = json.loads(text)
+    except (json.JSONDecodeError, RecursionError):
+        body = None
+    if not isinstance(body, dict):
+        if name == "Get":
+            raise Cut("the request has no body")
+        raise Refused("The request has no JSON object as its body", "InvalidInput")
+    return body
+
+
+def _name(body: JSON) -> str:
+    name = body.get("Name")
+    if not isinstance(name, str) or not name:
+        raise Refused("The request names no volume", "InvalidInput")
+    return name
+
+
+def _user(body: JSON) -> JSON:
+    id = body.get("ID")
+    if not isinstance(id, str) or not id:
+        raise Refused("The request has no mount ID", "InvalidInput")
+    return {"engine": "docker", "id": id}
+
+
+def _options(given: Any) -> JSON:
+    """Docker's options of a volume as arguments of ``create``."""
+    if given is None:
+        return {}
+    if not isinstance(given, dict):
+        raise Refused("Opts must be an object", "InvalidInput")
+    named = {OLDER.get(key, key): value for key, value in given.items()}
+    arguments = {key: named.pop(key) for key in OPTIONS if key in named}
+    return {**arguments, "opt": named} if named else arguments
+
+
+def _shown(record: JSON, *, status: bool = False) -> JSON:
+    volume = {
+        "Name": record["Name"],
+        "Mountpoint": record["Mountpoint"],
+        "CreatedAt": record["CreatedAt"],
+    }
+    return {**volume, "Status": record} if status else volume
+
+
+def _slow(function: str, name: str) -> str:
+    return f"The {function} of {name} takes too long and goes on; see docker dsvolume operations"
+
+
+def _said(answer: JSON) -> web.Response:
+    return web.Response(text=json.dumps(answer), content_type=CONTENT)
+
+
+def _cut(request: web.Request) -> web.StreamResponse:
+    if request.transport is not None:
+        request.transport.abort()
+    return web.Response()

@@ -1,0 +1,117 @@
+"""
+What a Docker engine says of its containers, over its own socket.
+
+Never asked from within a handler of the driver without a time limit: the engine may be waiting for
+that handler's answer.
+"""
+
+import json
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+
+SECONDS = 5.0
+LIVES = frozenset(("created", "running", "paused", "restarting"))
+"""States of a container that may use its volumes, or is about to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """
+    A container of any state.
+
+    volumes
+        How often it mounts which volume of our driver.
+    """
+
+    id: str
+    state: str
+    volumes: Counter[str]
+
+    @property
+    def lives(self) -> bool:
+        return self.state in LIVES
+
+
+class EngineAway(Exception):
+    """The engine does not answer now."""
+
+
+class Engine:
+    """
+    One engine.
+
+    path
+        Its API's socket.
+    driver
+        The name under which it knows our volumes.
+    """
+
+    def __init__(self, path: Path, driver: str) -> None:
+        self._path = path
+        self._driver = driver
+
+    async def containers(self) -> dict[str, Container]:
+        """All containers, by id. Raises EngineAway."""
+        rows = await self._get("/containers/json?all=1")
+        found = (self._container(row) for row in rows)
+        return {container.id: container for container in found}
+
+    def _container(self, row: dict[str, Any]) -> Container:
+        volumes = Counter(
+            mount["Name"]
+            for mount in row.get("Mounts") or ()
+            if mount.get("Type") == "volume" and mount.get("Driver") == self._driver
+        )
+        return Container(row["Id"], row["State"], volumes)
+
+    async def ended(self, container: str) -> datetime | None:
+        """When a container last ended; None where it never did, or is not there."""
+        try:
+            row = await self._get(f"/containers/{quote(container)}/json")
+        except KeyError:
+            return None
+        text = row["State"]["FinishedAt"]
+        # Go's zero time says never; its nanoseconds are more than Python reads.
+        moment = datetime.fromisoformat(text[:19]).replace(tzinfo=UTC)
+        return moment if moment.year > 1 else None
+
+    async def events(self) -> AsyncIterator[dict[str, Any]]:
+        """What happens to containers and volumes from now on. Raises EngineAway when it ends."""
+        filters = quote(json.dumps({"type": ["container", "volume"]}))
+        try:
+            async with self._asked(f"/events?filters={filters}", None) as answer:
+                async for line in answer.content:
+                    yield json.loads(line)
+        except (aiohttp.ClientError, OSError, ValueError) as exc:
+            raise EngineAway(str(exc)) from exc
+        raise EngineAway("the stream of events has ended")
+
+    async def _get(self, path: str) -> Any:
+        try:
+            async with self._asked(path, SECONDS) as answer:
+                if answer.status == 404:
+                    raise KeyError(path)
+                answer.raise_for_status()
+                return await answer.json()
+        except (aiohttp.ClientError, OSError, TimeoutError) as exc:
+            raise EngineAway(str(exc) or "no answer") from exc
+
+    @asynccontextmanager
+    async def _asked(
+        self, path: str, seconds: float | None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=SECONDS)
+        connector = aiohttp.UnixConnector(str(self._path))
+        async with (
+            aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
+            session.get(f"http://docker{path}") as answer,
+        ):
+            yield answer

@@ -1,0 +1,88 @@
+"""The minion's module ``dsvolume``, called in this process."""
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import salt.client
+import salt.config
+import salt.utils.sdb
+from salt.exceptions import CommandExecutionError
+
+from libstorage import config, doors
+from libstorage.config import Config
+from libstorage.host import mounts
+
+PREFIX = "dsvolume."
+
+
+class Refused(Exception):
+    """
+    What a function refused or failed to do: one sentence.
+
+    kind
+        The type of libstorage's error, such as ``NoSuchVolume``.
+    """
+
+    def __init__(self, text: str, kind: str) -> None:
+        super().__init__(text)
+        self.kind = kind
+
+
+class Module:
+    """
+    A local caller: it needs no master, and goes on while one is away.
+
+    config_dir
+        Where the minion's configuration is.
+    """
+
+    def __init__(self, config_dir: Path) -> None:
+        opts = salt.config.minion_config(str(config_dir / "minion"))
+        opts["file_client"] = "local"
+        self._caller = salt.client.Caller(mopts=opts)
+        self._opts = opts
+        self.node: str = opts["id"]
+        if f"{PREFIX}version" not in self._functions:
+            raise Refused(self._functions.missing_fun_string(f"{PREFIX}version"), "ConfigInvalid")
+
+    def settings(self) -> Config:
+        """The node's configuration, as it is now. Raises ConfigInvalid."""
+        return config.of_salt(self._opts, None, salt.utils.sdb.sdb_get)
+
+    @property
+    def _functions(self) -> Any:
+        return self._caller.sminion.functions
+
+    def mountpoint(self, name: str) -> str:
+        """Where a volume is mounted on this host, asked of the host alone; "" where it is not."""
+        point = self.settings().mount_root / name
+        return str(point) if mounts.at(point) is not None else ""
+
+    def remembered(self) -> list[dict[str, Any]]:
+        """This boot's attachments here, as this host remembers them."""
+        found: list[dict[str, Any]] = self.call("attachments", {})
+        return found
+
+    def functions(self) -> dict[str, inspect.Signature]:
+        """The module's functions and what they take."""
+        return {
+            name.removeprefix(PREFIX): inspect.signature(self._functions[name])
+            for name in self._functions
+            if name.startswith(PREFIX)
+        }
+
+    def call(self, function: str, asker: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """
+        Call a function.
+
+        asker
+            Who asks, for the events: ``{"door": "docker"}``, ``{"door": "cli", "user": "root"}``.
+
+        Raises Refused.
+        """
+        with doors.asked_by(asker):
+            try:
+                return self._functions[f"{PREFIX}{function}"](*args, **kwargs)
+            except CommandExecutionError as exc:
+                raise Refused(str(exc), type(exc.__cause__ or exc).__name__) from exc

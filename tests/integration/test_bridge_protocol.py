@@ -1,0 +1,282 @@
+"""The bridge's two sockets, spoken to as Docker and others do, and as they should not."""
+
+import asyncio
+import json
+import socket
+import stat
+import statistics
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import psutil
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lab.bridge import Bridge
+from lab.site import Site
+
+CALLS = ("Capabilities", "Create", "Get", "List", "Path", "Mount", "Unmount", "Remove")
+EXT4 = {"policy": "local", "fstype": "ext4", "size": "8"}
+HANGS = """
+from libstorage.controllers.images import Images
+def hangs(*_): print("at it", flush=True); time.sleep(60)
+Images.snapshot_create = hangs
+manager.snapshot_create("stuck@s")
+"""
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, Bridge]]:
+    folder = tmp_path_factory.mktemp("protocol")
+    with (
+        Site(folder / "site") as site,
+        Bridge(folder / "bridge", site, folder / "driver.sock", folder / "none.sock") as bridge,
+    ):
+        yield site, bridge
+
+
+@pytest.fixture
+def site(shared: tuple[Site, Bridge]) -> Site:
+    return shared[0]
+
+
+@pytest.fixture
+def bridge(shared: tuple[Site, Bridge]) -> Bridge:
+    return shared[1]
+
+
+class Unix(HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=30)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(30)
+        self.sock.connect(str(self._path))
+
+
+def post(path: Path, call: str, body: bytes) -> tuple[int, bytes]:
+    connection = Unix(path)
+    try:
+        connection.request("POST", call, body)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+def ask(bridge: Bridge, call: str, **body: Any) -> dict[str, Any]:
+    """What Docker would be told."""
+    status, said = post(bridge.driver, f"/VolumeDriver.{call}", json.dumps(body).encode())
+    assert status == 200
+    answer: dict[str, Any] = json.loads(said)
+    return answer
+
+
+def admin(bridge: Bridge, function: str, *args: Any, **kwargs: Any) -> tuple[int, Any]:
+    body = {"function": function, "args": args, "kwargs": kwargs}
+    status, said = post(bridge.admin, "/v1/call", json.dumps(body).encode())
+    return status, json.loads(said)
+
+
+# -- what is said
+
+
+def test_the_protocol(bridge: Bridge, site: Site) -> None:
+    status, said = post(bridge.driver, "/Plugin.Activate", b"")
+    assert (status, json.loads(said)) == (200, {"Implements": ["VolumeDriver"]})
+    assert ask(bridge, "Capabilities")["Capabilities"] == {"Scope": "global"}
+    assert ask(bridge, "Get", Name="db") == {"Err": "No such volume: db"}
+    assert ask(bridge, "Create", Name="db", Opts=EXT4) == {"Err": ""}
+    point = ask(bridge, "Mount", Name="db", ID="1" * 64)["Mountpoint"]
+    assert Path(point).is_mount()
+    got = ask(bridge, "Get", Name="db")["Volume"]
+    assert (got["Name"], got["Mountpoint"], got["Status"]["MBSize"]) == ("db", point, 8)
+    assert ask(bridge, "Path", Name="db")["Mountpoint"] == point
+    assert ask(bridge, "Remove", Name="db")["Err"].startswith("Volume in use by docker:1111")
+    assert ask(bridge, "Unmount", Name="db", ID="1" * 64) == {"Err": ""}
+    assert [volume["Name"] for volume in ask(bridge, "List")["Volumes"]] == ["db"]
+    assert ask(bridge, "Remove", Name="db") == {"Err": ""}
+    asked = {event["By"]["door"] for event in site.values("events/").values()}
+    assert asked == {"docker"}
+
+
+@pytest.mark.parametrize(
+    ("given", "field", "value"),
+    [
+        ({"policy": "local"}, "Fstype", ""),
+        ({"policy": "local", "filesys": "ext4", "size": "8"}, "Fstype", "ext4"),
+        ({"policy": "ram", "size": "8", "mode": "0700"}, "Options", {"mode": "0700"}),
+        ({"policy": "ram", "size": "8", "shared": "false"}, "Shared", False),
+        ({"policy": "local", "labels": "team=web"}, "Labels", {"team": "web"}),
+        ({**EXT4, "profile": "default", "qos": "true"}, "QoSState", True),
+    ],
+)
+def test_dockers_options_are_those_of_create(
+    bridge: Bridge, site: Site, given: dict[str, str], field: str, value: object
+) -> None:
+    assert ask(bridge, "Create", Name="opts", Opts=given) == {"Err": ""}
+    assert site.values("volumes/")["volumes/opts"][field] == value
+    # Docker's retry, and another node's Docker, find it.
+    assert ask(bridge, "Create", Name="opts", Opts=given) == {"Err": ""}
+    ask(bridge, "Remove", Name="opts")
+
+
+def test_refusals_are_sentences(bridge: Bridge) -> None:
+    assert "Unknown policy 'x'" in ask(bridge, "Create", Name="v", Opts={"policy": "x"})["Err"]
+    assert "Not a volume name" in ask(bridge, "Create", Name="../v", Opts=None)["Err"]
+    assert "Not a volume name" in ask(bridge, "Get", Name="../v")["Err"]
+    assert (
+        "option"
+        in ask(bridge, "Create", Name="v", Opts={"policy": "local", "colour": "red"})["Err"]
+    )
+    assert ask(bridge, "Mount", Name="v", ID="1") == {"Err": "No such volume: v"}
+    assert ask(bridge, "Remove", Name="v") == {"Err": "No such volume: v"}
+    assert ask(bridge, "Mount", Name="v")["Err"] == "The request has no mount ID"
+    assert ask(bridge, "Mount", ID="1")["Err"] == "The request names no volume"
+
+
+# -- administration
+
+
+def test_functions_are_called_as_by_salt(bridge: Bridge, site: Site) -> None:
+    status, said = admin(bridge, "create", "a", policy="local")
+    assert (status, said["return"]["Name"]) == (200, "a")
+    assert admin(bridge, "ls")[1]["return"][0]["Name"] == "a"
+    status, said = admin(bridge, "rm", "never")
+    assert (status, said["error"]) == (
+        409,
+        {"type": "NoSuchVolume", "text": "No such volume: never"},
+    )
+    assert admin(bridge, "rm", "a")[0] == 200
+    [by] = {
+        (e["By"]["door"], e["By"]["user"])
+        for e in site.values("events/").values()
+        if e["Volume"] == "a"
+    }
+    assert by == ("cli", "root")
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"", "no JSON object"),
+        (b"[]", "no JSON object"),
+        (b'{"function": "nothing"}', "dsvolume has no function nothing"),
+        (b'{"function": "__init__"}', "dsvolume has no function __init__"),
+        (b'{"function": "rm"}', "rm: missing a required argument: 'name'"),
+        (b'{"function": "rm", "kwargs": {"x": 1}}', "rm: missing a required argument"),
+        (b'{"function": "rm", "args": "v"}', "A call is"),
+        (b"[" * 100_000, "no JSON object"),
+        (b" " * (2 << 20), "too large"),
+    ],
+)
+def test_what_is_no_call_is_told_so(bridge: Bridge, body: bytes, said: str) -> None:
+    status, answer = post(bridge.admin, "/v1/call", body)
+    assert status == 409 and said in json.loads(answer)["error"]["text"]
+
+
+def test_the_sockets_are_roots_alone(bridge: Bridge) -> None:
+    for path in (bridge.driver, bridge.admin):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+# -- what should not be
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    call=st.sampled_from(CALLS),
+    body=st.one_of(
+        st.binary(max_size=200),
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.text(max_size=20),
+            lambda inner: (
+                st.lists(inner, max_size=3)
+                | st.dictionaries(st.sampled_from(["Name", "ID", "Opts", "x"]), inner, max_size=3)
+            ),
+            max_leaves=6,
+        ).map(lambda value: json.dumps(value).encode()),
+    ),
+)
+def test_whatever_is_sent_an_answer_is_json_or_the_connection_is_cut(
+    bridge: Bridge, call: str, body: bytes
+) -> None:
+    try:
+        status, said = post(bridge.driver, f"/VolumeDriver.{call}", body)
+    except (ConnectionError, OSError):
+        assert call == "Get", "only a Get without a name is cut"
+        return
+    assert status == 200 and isinstance(json.loads(said)["Err"], str)
+
+
+def test_a_huge_request_is_refused(bridge: Bridge) -> None:
+    status, said = post(bridge.driver, "/VolumeDriver.Create", b"{" + b" " * (2 << 20))
+    assert status == 200 and "larger than any" in json.loads(said)["Err"]
+
+
+def test_nothing_leaks(bridge: Bridge) -> None:
+    process = psutil.Process(bridge.pid)
+    for _ in range(20):
+        ask(bridge, "Get", Name="nothing")
+    before = process.num_fds(), process.num_threads()
+    for _ in range(300):
+        post(bridge.driver, "/VolumeDriver.Create", b"?")
+        ask(bridge, "Get", Name="nothing")
+    until = time.monotonic() + 5
+    while process.num_fds() > before[0] + 2 and time.monotonic() < until:
+        time.sleep(0.05)
+    assert process.num_fds() <= before[0] + 2
+    assert process.num_threads() <= before[1] + 16
+
+
+def test_a_slow_peer_keeps_nobody_waiting(bridge: Bridge) -> None:
+    slow = socket.socket(socket.AF_UNIX)
+    slow.connect(str(bridge.driver))
+    slow.sendall(b"POST /VolumeDriver.Get HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{")
+    began = time.monotonic()
+    ask(bridge, "Get", Name="nothing")
+    assert time.monotonic() - began < 2
+    slow.close()
+
+
+def test_gets_are_quick_while_a_mount_hangs(bridge: Bridge, site: Site) -> None:
+    """200 at once, while one volume is stuck."""
+    ask(bridge, "Create", Name="stuck", Opts=EXT4)
+    ask(bridge, "Create", Name="other", Opts=EXT4)
+    hanging = site.python(HANGS)
+    assert hanging.stdout and hanging.stdout.readline() == "at it\n"
+    with ThreadPoolExecutor(1) as pool:
+        mount = pool.submit(ask, bridge, "Mount", Name="stuck", ID="1")
+        times = asyncio.run(_gets(bridge, 200))
+        assert not mount.done()
+        hanging.kill()
+        assert mount.result()["Mountpoint"]
+    ask(bridge, "Unmount", Name="stuck", ID="1")
+    for name in ("stuck", "other"):
+        ask(bridge, "Remove", Name=name)
+    # All two hundred wait in one queue of two processors: what one costs, times their number.
+    assert statistics.median(times) < 1 and max(times) < 3
+
+
+async def _gets(bridge: Bridge, count: int) -> list[float]:
+    async def one(session: aiohttp.ClientSession) -> float:
+        began = time.monotonic()
+        async with session.post("http://x/VolumeDriver.Get", json={"Name": "other"}) as answer:
+            assert (await answer.json(content_type=None))["Volume"]["Name"] == "other"
+        return time.monotonic() - began
+
+    connector = aiohttp.UnixConnector(str(bridge.driver), limit=count)
+    async with aiohttp.ClientSession(connector=connector) as session:
+        return await asyncio.gather(*(one(session) for _ in range(count)))

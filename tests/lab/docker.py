@@ -1,0 +1,176 @@
+"""
+A real Docker engine in a directory of its own, and an image for it that needs no registry.
+
+    with Engine(folder) as engine:
+        engine("run", "--rm", "--network", "none", IMAGE, "true")
+
+The engine shares the host's mount namespace and ``/run/docker/plugins``, as a real one does: the
+volume driver of a test has a name of its own.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import tarfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Self
+
+from lab.site import _kill
+from libstorage.host import mounts
+
+IMAGE = "busybox:test"
+PLUGINS = Path("/run/docker/plugins")
+APPLETS = ("sh", "cat", "dd", "df", "echo", "ls", "mount", "rm", "sleep", "sync", "touch", "true")
+DOCKERD = "/usr/sbin/dockerd"
+CONTAINERD = "/usr/bin/containerd"
+START_SECONDS = 60
+
+
+class Failed(AssertionError):
+    """A docker command ended with an error; its text is what it said."""
+
+
+class Engine:
+    """
+    One engine.
+
+    folder
+        Everything of it is below.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.socket = folder / "docker.sock"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._containerd: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.folder.mkdir(parents=True)
+        self._start_containerd()
+        self.start()
+        self._import()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        self._clear()
+
+    def _start_containerd(self) -> None:
+        """A service of its own, which outlives the engine."""
+        place = self.folder
+        config = place / "containerd.toml"
+        config.write_text(
+            f'version = 2\nroot = "{place / "containerd"}"\nstate = "{place / "state"}"\n'
+            f'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
+            f'[grpc]\naddress = "{place / "containerd.sock"}"\n'
+        )
+        with open(place / "containerd.log", "ab") as log:
+            self._containerd = subprocess.Popen(
+                [CONTAINERD, f"--config={config}"],
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        place = self.folder
+        command = [
+            DOCKERD,
+            f"--host=unix://{self.socket}",
+            f"--data-root={place / 'data'}",
+            f"--exec-root={place / 'exec'}",
+            f"--pidfile={place / 'docker.pid'}",
+            f"--containerd={place / 'containerd.sock'}",
+            *("--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false"),
+            *("--bridge=none", "--storage-driver=overlay2"),
+        ]
+        with open(place / "log", "ab") as log:
+            self._process = subprocess.Popen(
+                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+            )
+        until = time.monotonic() + START_SECONDS
+        while self.client("version").returncode:
+            assert self._process.poll() is None, (place / "log").read_text()[-2000:]
+            assert time.monotonic() < until, (place / "log").read_text()[-2000:]
+            time.sleep(0.05)
+
+    def kill(self) -> None:
+        """``kill -9``: containers go on under their shims."""
+        assert self._process
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait(20)
+
+    def stop(self) -> None:
+        """Remove all containers and let it end in order, containerd too."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        if process.poll() is None:
+            with suppress(subprocess.TimeoutExpired, Failed):
+                if left := self("ps", "--all", "--quiet").split():
+                    self("rm", "--force", *left)
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(30)
+        for one in (process, self._containerd):
+            if one is not None:
+                _kill(one)  # type: ignore[arg-type]
+
+    def _clear(self) -> None:
+        for mount in reversed(mounts.table()):
+            if mount.path.is_relative_to(self.folder):
+                subprocess.run(["umount", "--lazy", str(mount.path)], check=False)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    # -- the client
+
+    def client(
+        self, *words: str, seconds: float = 60, **environment: str
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run the client, however it ends."""
+        return subprocess.run(
+            ["docker", f"--host=unix://{self.socket}", *words],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=seconds,
+            env=os.environ | {"DOCKER_CONFIG": str(self.folder / "client")} | environment,
+        )
+
+    def begin(self, *words: str) -> "subprocess.Popen[str]":
+        """Start the client, and go on."""
+        return subprocess.Popen(
+            ["docker", f"--host=unix://{self.socket}", *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def __call__(self, *words: str, seconds: float = 60) -> str:
+        """What a command says. Raises Failed."""
+        done = self.client(*words, seconds=seconds)
+        if done.returncode:
+            raise Failed(done.stderr.strip())
+        return done.stdout.strip()
+
+    def run(self, *words: str, seconds: float = 60) -> str:
+        """``docker run --rm`` without a network."""
+        return self("run", "--rm", "--network=none", *words, seconds=seconds)
+
+    def _import(self) -> None:
+        tar = self.folder / "image.tar"
+        with tarfile.open(tar, "w") as image:
+            image.add("/bin/busybox", "bin/busybox")
+            for applet in APPLETS:
+                link = tarfile.TarInfo(f"bin/{applet}")
+                link.type, link.linkname = tarfile.SYMTYPE, "busybox"
+                image.addfile(link)
+            there = tarfile.TarInfo("there")
+            there.type, there.mode = tarfile.DIRTYPE, 0o755
+            image.addfile(there)
+        self("import", "--change", "ENV PATH=/bin", str(tar), IMAGE)
