@@ -162,15 +162,16 @@ def operations(rows: "list[JSON]") -> str:
 def nodes(rows: "list[JSON]") -> str:
     """The table of nodes."""
     return table(
-        ("NAME", "Alive", "Attached", "Data", "State", "Policies"),
+        ("NODE", "Agent", "Attached", "Data", "State", "Version", "Policies"),
         [
             (
                 row["Name"],
-                _yes(row["Alive"]),
+                "alive" if row["Alive"] else "-",
                 str(row["Attached"]),
                 str(row["Data"]),
                 _state(row),
-                ",".join(row.get("Policies") or ()) or "-",
+                row.get("Versions", {}).get("libstorage", "-"),
+                ",".join(row.get("Policies", ())) or "-",
             )
             for row in rows
         ],
@@ -178,16 +179,14 @@ def nodes(rows: "list[JSON]") -> str:
 
 
 def _state(row: "JSON") -> str:
-    for name in ("Fenced", "Drained"):
-        if row.get(name):
-            return name.lower()
-    return "open"
+    closed = [name.lower() for name in ("Fenced", "Drained") if row.get(name)]
+    return ",".join(closed) or "open"
 
 
 def findings(rows: "list[JSON]") -> str:
     """What the doctor found, a line each."""
-    fixed = {True: "fixed: ", False: "NOT fixed: ", None: ""}
-    said = [f"{row['Kind']} {row['Name']}: {fixed[row['Fixed']]}{row['Says']}" for row in rows]
+    ends = {None: "", True: " (mended)", False: " (not mended)"}
+    said = [f"{row['Kind']} {row['Name']}: {row['Says']}{ends[row['Fixed']]}" for row in rows]
     return "\n".join(said) or "Nothing disagrees."
 
 
