@@ -45,6 +45,7 @@ _docker_dsvolume() {
     while [[ -n $cut && $COMP_WORDBREAKS != *"${cut: -1}"* ]]; do
         cut=${cut%?}
     done
+    cut=${cut%@} # an @ is where a word is cut and begins the next one
     for i in "${!choices[@]}"; do
         line=$typed${choices[i]}
         COMPREPLY+=("${line#"$cut"}")

@@ -5,8 +5,10 @@ It starts anew for every command, so only the standard library is used, and of t
 costs time to import (``typing``, ``dataclasses``, ``argparse``, ``http``) is not imported at all,
 and what few commands need (help, completion) when they need it.
 
-``main`` reads the command line with the words of ``words``, finds the command in the tables of
+``run`` reads the command line with the words of ``words``, finds the command in the tables of
 ``commands``, asks the bridge (``bridge``), and shows the answer (``show``).
 """
 
 __version__ = "0.1.0"
+
+DESCRIPTION = "Volumes for containers: distributed, local or in memory"

@@ -1,6 +1,6 @@
 """The tables of all commands, in the order of what they are about."""
 
-from . import show
+from . import DESCRIPTION, show
 from .command import (
     NODES,
     PROFILES,
@@ -24,7 +24,7 @@ POLICIES = ("distributed", "distributed-fs", "local", "ram", "secure")
 FSTYPES = ("ext2", "ext3", "ext4", "xfs", "btrfs", "raw")
 
 GROUPS = {
-    "": "Volumes for containers: distributed, local or in memory",
+    "": DESCRIPTION,
     "qos": "Manage QoS: limits of volumes",
     "snapshot": "Manage snapshots of volumes",
     "trash": "Look at removed volumes that are kept",
@@ -108,7 +108,7 @@ _VOLUMES = (
         "",
         "List volumes",
         text(show.volumes),
-        Flag("filter", LIST, "Only volumes with KEY=PATTERN; see docs/functions.md"),
+        Flag("filter", LIST, "Only those with KEY=PATTERN, such as policy=local"),
         ask=joined,
         about=by_nothing,
     ),

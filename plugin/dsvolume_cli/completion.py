@@ -66,7 +66,7 @@ def _flags(flags: "tuple[Flag, ...]") -> Choices:
 
 def _values(name: str, flags: "tuple[Flag, ...]") -> Choices:
     for flag in (*flags, FORMAT):
-        if name in (f"--{flag.name}", f"-{flag.short}"):
+        if name in flag.written:
             return _named(flag.completes)
     return {}
 
@@ -74,7 +74,7 @@ def _values(name: str, flags: "tuple[Flag, ...]") -> Choices:
 def _waiting(rest: "list[str]", flags: "tuple[Flag, ...]") -> "Flag | None":
     """The flag at the end whose value is being written, where all before it can be read."""
     for flag in (*flags, FORMAT):
-        if flag.kind != "bool" and rest[-1] in (f"--{flag.name}", f"-{flag.short}"):
+        if flag.kind != "bool" and rest[-1] in flag.written:
             return flag
     return None
 

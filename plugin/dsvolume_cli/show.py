@@ -5,11 +5,11 @@ The tables are those that Salt's command line shows (``libstorage.display``).
 """
 
 import json
-from datetime import datetime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from datetime import datetime
     from typing import Any
 
     JSON = dict[str, Any]
@@ -33,16 +33,23 @@ def when(time: str) -> str:
     """A time as ``date`` tells it, in the local zone: ``Thu Oct 8 02:31:17 EDT 2015``."""
     if time.startswith(NEVER):
         return "Mon Jan 1 00:00:00 UTC 0001"
-    there = datetime.fromisoformat(time).astimezone()
+    there = _here(time)
     return there.strftime(f"%a %b {there.day} %H:%M:%S %Z %Y")
 
 
 def moment(time: str) -> str:
     """A time as ``docker events`` tells it: local, to the nanosecond, with the zone's offset."""
-    there = datetime.fromisoformat(time).astimezone()
+    there = _here(time)
     zone = there.strftime("%z")
     offset = "Z" if zone == "+0000" else f"{zone[:3]}:{zone[3:5]}"
     return f"{there:%Y-%m-%dT%H:%M:%S.%f}000{offset}"
+
+
+def _here(time: str) -> "datetime":
+    """A time in the local zone."""
+    from datetime import datetime  # noqa: PLC0415
+
+    return datetime.fromisoformat(time).astimezone()
 
 
 def compact(value: "Any") -> str:

@@ -65,6 +65,12 @@ class Flag:
         """The flag as it is named in errors."""
         return f"-{self.short}, --{self.name}" if self.short else f"--{self.name}"
 
+    @property
+    def written(self) -> "list[str]":
+        """The ways in which it is written."""
+        names = [f"--{name}" for name in (self.name, self.older) if name]
+        return [f"-{self.short}", *names] if self.short else names
+
     def read(self, text: str) -> "bool | int | str":
         """The value that a text stands for. Raises WrongUsage."""
         if self.kind == BOOL:

@@ -43,13 +43,13 @@ class Cli:
 
     def __init__(self, socket: Path, config: Path | None = None, **env: str) -> None:
         self.env = os.environ | {"DSVOLUME_SOCKET": str(socket), "TZ": "UTC"} | env
-        self._front = [str(PROGRAM)]
+        self.front = [str(PROGRAM)]
         if config is not None:
-            self._front = ["docker", "--config", str(config), "dsvolume"]
+            self.front = ["docker", "--config", str(config), "dsvolume"]
 
     def __call__(self, *words: str | bytes) -> Said:
         """Run one command."""
-        return self.run([*self._front, *words])
+        return self.run([*self.front, *words])
 
     def run(self, command: list[str | bytes] | list[str]) -> Said:
         """Run any command with the same environment."""
