@@ -1,6 +1,7 @@
 """The command line's words: flags as docker's commands take them, arguments, times."""
 
 import ast
+import re
 import subprocess
 import sys
 import time
@@ -187,6 +188,15 @@ def test_every_function_has_its_command_and_every_flag_its_argument() -> None:
         if taken.kwarg is not None:
             names |= {"global"}
         assert {flag.argument for flag in command.flags} <= names, command.name
+
+
+def test_the_reference_names_every_command_and_flag() -> None:
+    reference = (ROOT / "docs/cli.md").read_text()
+    for name, command in COMMANDS.items():
+        assert f"{name.rpartition(' ')[2]} " in reference or f"`{name}`" in reference, name
+        for flag in command.flags:
+            for written in flag.written:
+                assert re.search(rf"{written}\b", reference), (name, written)
 
 
 def test_the_default_that_is_shown_is_no_value_that_is_sent() -> None:
