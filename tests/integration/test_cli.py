@@ -33,7 +33,8 @@ def shared_site(place: Path) -> Iterator[Site]:
 
 @pytest.fixture(scope="module")
 def bridge(place: Path, shared_site: Site) -> Iterator[Bridge]:
-    with Bridge(place / "bridge", shared_site, place / "driver.sock") as bridge:
+    sockets = place / "driver.sock", place / "no-engine.sock"
+    with Bridge(place / "bridge", shared_site, *sockets) as bridge:
         yield bridge
 
 

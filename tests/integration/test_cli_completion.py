@@ -24,7 +24,7 @@ def cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
     config = plugin_of_docker(place / "docker")
     with (
         Site(place / "site", trash=KEEPS_TRASH) as site,
-        Bridge(place / "bridge", site, place / "driver.sock") as bridge,
+        Bridge(place / "bridge", site, place / "driver.sock", place / "no-engine.sock") as bridge,
     ):
         cli = Cli(bridge.admin, config)
         for words in (

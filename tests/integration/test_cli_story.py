@@ -23,7 +23,8 @@ def told(site: Site, tmp_path: Path) -> Iterator[list[str]]:
     mounts = str(site.config.mount_root)
     plugin_of_docker(tmp_path / "docker")
     lines = []
-    with Bridge(tmp_path / "bridge", site, tmp_path / "driver.sock") as bridge:
+    sockets = tmp_path / "driver.sock", tmp_path / "no-engine.sock"
+    with Bridge(tmp_path / "bridge", site, *sockets) as bridge:
         cli = Cli(bridge.admin)
         for command in _commands():
             said = cli.run(["bash", "-c", front + command.replace("MOUNTS", mounts)])
