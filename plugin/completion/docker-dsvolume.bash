@@ -4,11 +4,9 @@
 
 # The plugin: the command as it was typed, or where docker looks for it.
 __docker_dsvolume_program() {
-    local found folder
+    local folder
     if [[ ${COMP_WORDS[0]##*/} == docker-dsvolume ]]; then
-        # as the shell would, so that ~ and the like are understood
-        eval "found=${COMP_WORDS[0]}"
-        printf '%s' "$found"
+        printf '%s' "${COMP_WORDS[0]/#\~/$HOME}"
         return
     fi
     for folder in "${DOCKER_CONFIG:-$HOME/.docker}"/cli-plugins \
@@ -37,7 +35,8 @@ _docker_dsvolume() {
         fi
     done
     mapfile -t choices < <("$program" __completeNoDesc dsvolume "${words[@]}" 2>/dev/null)
-    [[ ${choices[-1]:-} == :* ]] && unset 'choices[-1]'
+    ((${#choices[@]})) || return 0
+    unset 'choices[-1]' # what the shell is to do: nothing but this
 
     # readline replaces only what stands behind the last character at which it cuts words.
     local typed="" cut=$beginning

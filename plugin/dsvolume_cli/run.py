@@ -25,8 +25,9 @@ DOCKERS_ALONE = {"-D", "--debug", "--tls", "--tlsverify"}
 
 def run(words: "list[str]") -> int:
     """Do what the words behind the program's name say; returns the exit status."""
-    sys.stdout.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
-    sys.stderr.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    # UTF-8 as all of docker's, whatever the locale.
+    sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
+    sys.stderr.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
     try:
         status = _run(words)
         sys.stdout.flush()

@@ -122,6 +122,21 @@ def test_create_takes_options_and_labels(cli: Cli) -> None:
     assert row["Shared"] is False
 
 
+def test_file_names_are_shown_as_they_are(cli: Cli) -> None:
+    cli("create", "-p=local", "names")
+    [mounted] = responses(cli("mount", "names"))
+    Path(mounted["Mountpoint"], "grüße").touch()
+    for locale in ("C", "C.UTF-8"):
+        said = subprocess.run(
+            [*cli.front, "usage", "-s=false", "names"],
+            env=cli.env | {"LC_ALL": locale},
+            capture_output=True,
+            timeout=60,
+            check=True,
+        )
+        assert '/names/grüße"' in said.stdout.decode()
+
+
 def test_tables_have_the_seed_s_columns(cli: Cli) -> None:
     cli("create", *EXT4, "vol")
     cli("create", "-p=local", "directory")
