@@ -18,6 +18,7 @@ from typing import Any
 
 import psutil
 import pytest
+import salt.loader
 from bus import Listener, until
 from checkout import ROOT
 
@@ -190,6 +191,7 @@ def test_a_steady_rate_comes_at_once(place: Place, listener: Listener) -> None:
     told(
         place,
         steady=len(ids),
+        load=round(os.getloadavg()[0], 1),
         p50_ms=round(1000 * median, 1),
         p99_ms=round(1000 * sorted(took)[int(0.99 * len(took))], 1),
     )
@@ -259,6 +261,13 @@ def test_an_engine_ends_with_a_minion_that_was_killed(places: dict[str, Place]) 
     assert minion is not None
     minion.kill()
     until(lambda: not engine.is_running() or engine.status() == psutil.STATUS_ZOMBIE)
+
+
+def test_a_minion_without_a_master_says_so(opts: dict[str, Any], _modules: Any) -> None:
+    engines = salt.loader.engines(opts, _modules, [], salt.loader.utils(opts))
+    assert "libstorage_events.start" not in engines
+    why = engines.missing_modules["libstorage_events"]
+    assert why == "libstorage_events needs a master, and this minion has none"
 
 
 def orchestrated(runs: Listener) -> list[str]:
