@@ -10,6 +10,7 @@ import statistics
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -259,8 +260,12 @@ def test_an_engine_ends_with_a_minion_that_was_killed(places: dict[str, Place]) 
     engine = place.engine
     minion = engine.parent()
     assert minion is not None
+    orphans = minion.children(recursive=True)
     minion.kill()
     until(lambda: not engine.is_running() or engine.status() == psutil.STATUS_ZOMBIE)
+    for orphan in orphans:  # Salt's own stay
+        with suppress(psutil.NoSuchProcess):
+            orphan.kill()
 
 
 def test_a_minion_without_a_master_says_so(opts: dict[str, Any], _modules: Any) -> None:
