@@ -220,7 +220,8 @@ class Site:
         for path in reversed(self.mounted()):
             if _quietly("umount", "-n", str(path)):
                 _quietly("umount", "-n", "--lazy", str(path))
-        until = time.monotonic() + 5
+        # A process that was killed may hold one until its writes are on the disk.
+        until = time.monotonic() + 20
         while (left := self.loops()) and time.monotonic() < until:
             for device in left:
                 _quietly("losetup", "--detach", device)
