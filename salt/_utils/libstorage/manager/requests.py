@@ -4,7 +4,7 @@ One Salt job is one request: minions of one job that make the same call act once
 ``requests/<job>/<verb>/<name>/<digest of arguments>/<n>`` is claimed by one of them, who writes
 the answer there; the others wait for it and give the same. If the doer dies, the next one takes
 the claim over (the verb's own journal has finished or undone what he left). If he fails for a
-reason of his own node, one other tries once. Kept for 10 minutes.
+reason of his own node, one other tries once. Kept for 10 minutes at least.
 """
 
 import hashlib
