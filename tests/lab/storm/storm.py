@@ -82,7 +82,14 @@ def storm(folder: Path, seed: int, seconds: float) -> Result:
     choose = random.Random(seed)
     with (
         Network(*NODES) as network,
-        Cluster(folder / "etcd", 3, listen="0.0.0.0") as cluster,
+        # In a long storm the past is forgotten, as operators have it.
+        Cluster(
+            folder / "etcd",
+            3,
+            listen="0.0.0.0",
+            auto_compaction_mode="periodic",
+            auto_compaction_retention="5m",
+        ) as cluster,
         ExitStack() as sites,
     ):
         logs = folder / "logs"
