@@ -64,6 +64,8 @@ class Site:
         self._looking: Store | None = None
         self.enter: tuple[str, ...] = ()
         """What the commands of its processes begin with; leads them into a namespace, say."""
+        self.environment: dict[str, str] = {}
+        """What its processes have in their environment besides."""
 
     def __enter__(self) -> Self:
         self.root.mkdir(parents=True)
@@ -126,7 +128,9 @@ class Site:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            env=os.environ | {"PYTHONPATH": str(Path(libstorage.__file__).parent.parent)},
+            env=os.environ
+            | {"PYTHONPATH": str(Path(libstorage.__file__).parent.parent)}
+            | self.environment,
         )
         return self.ends(process)
 
@@ -220,7 +224,8 @@ class Site:
         for path in reversed(self.mounted()):
             if _quietly("umount", "-n", str(path)):
                 _quietly("umount", "-n", "--lazy", str(path))
-        until = time.monotonic() + 5
+        # A process that was killed may hold one until its writes are on the disk.
+        until = time.monotonic() + 20
         while (left := self.loops()) and time.monotonic() < until:
             for device in left:
                 _quietly("losetup", "--detach", device)

@@ -63,7 +63,14 @@ class Superseded(LibstorageError):
 
 
 class StoreUnavailable(LibstorageError):
-    """The store cannot be read or written now; nothing was begun on the backend."""
+    """
+    The store cannot be read or written now; nothing was begun on the backend.
+
+    unsure
+        What was asked may have been done, or may be done yet: a request is on its way.
+    """
+
+    unsure = False
 
 
 class Compacted(LibstorageError):

@@ -23,6 +23,8 @@ from libstorage.errors import (
 )
 from libstorage.host.commands import Work
 from libstorage.manager import Given, Request, VolumeManager
+from libstorage.manager.context import CLOCKS_DIFFER
+from libstorage.manager.requests import KEPT
 from libstorage.records import Volume
 from libstorage.store.contract import Put
 
@@ -310,7 +312,9 @@ def test_invalid_input_is_told_by_each_node_and_leaves_no_request_behind_for_lon
     assert "Unknown fstype 'zfs'" in str(answers[0])
     assert verbs(managers[0]) == []
     for key, value in site.values("requests/").items():
-        site.store.transact([], [Put(key, {**value, "at": time.time() - 601})])
+        # As old as another node's clock may make it seem.
+        at = time.time() - KEPT - CLOCKS_DIFFER - 1
+        site.store.transact([], [Put(key, {**value, "at": at})])
     managers[0].doctor(fix=True)
     assert site.values("requests/") == {}
 

@@ -82,7 +82,14 @@ def storm(folder: Path, seed: int, seconds: float) -> Result:
     choose = random.Random(seed)
     with (
         Network(*NODES) as network,
-        Cluster(folder / "etcd", 3, listen="0.0.0.0") as cluster,
+        # In a long storm the past is forgotten, as operators have it.
+        Cluster(
+            folder / "etcd",
+            3,
+            listen="0.0.0.0",
+            auto_compaction_mode="periodic",
+            auto_compaction_retention="5m",
+        ) as cluster,
         ExitStack() as sites,
     ):
         logs = folder / "logs"
@@ -220,8 +227,8 @@ class _Storm:
         began = time.monotonic()
         managers = {node.name: node.manager(self._settings) for node in self._nodes}
         self._until(self._nothing_in_progress, "operations and half-made mounts are left")
-        for node in self._nodes:
-            _unmount_all(managers[node.name], node.name)
+        for name, manager in managers.items():
+            self._until(lambda n=name, m=manager: _unmount_all(m, n), "mounts are left")  # type: ignore[misc]
         for manager in managers.values():
             self._until(lambda m=manager: m.doctor(), "the doctor finds")  # type: ignore[misc]
         self._result.recovered = time.monotonic() - began
@@ -334,12 +341,15 @@ class _Storm:
 _WATCHED = ("volumes/", "snapshots/", "trash/", "data/")
 
 
-def _unmount_all(manager: VolumeManager, node: str) -> None:
+def _unmount_all(manager: VolumeManager, node: str) -> list[str]:
+    """Let all users of a node go; those who are there still."""
     for record in manager.ls():
         for who in record["Containers"] or ():
             user, _, where = who.partition("@")
             if where == node:
                 manager.unmount(record["Name"], id=user.removeprefix("salt:"))
+    left = [who for record in manager.ls() for who in record["Containers"] or ()]
+    return [who for who in left if who.endswith(f"@{node}")]
 
 
 @contextmanager

@@ -30,7 +30,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..controllers.contract import Volatile
-from ..errors import BackendError, Damaged, LibstorageError, MountBusy, Superseded
+from ..errors import (
+    BackendError,
+    Damaged,
+    LibstorageError,
+    MountBusy,
+    StoreUnavailable,
+    Superseded,
+)
 from ..host import mounts
 from ..host.commands import Work
 from ..records import ATTACHED, ATTACHING, DETACHING, JSON, Attachment, User, Volume, now
@@ -215,7 +222,7 @@ class Attachments:
 
     def attach(self, claimed: Entry, volume: Volume, user: User | None, by: JSON) -> None:
         """
-        The host's part of a mount, and its commit; whatever fails, the claim is taken back.
+        The host's part of a mount, and its commit; where it fails, the claim is taken back.
 
         user
             Who comes with it; None where a vanished mount is only restored.
@@ -299,6 +306,10 @@ class Attachments:
     def _back_out(
         self, claimed: Entry, attachment: Attachment, volume: Volume, exc: BaseException
     ) -> None:
+        """Take the claim back, unless the store is away: the commit may have been made."""
+        if isinstance(exc, StoreUnavailable):
+            exc.add_note("What it had begun is ended by the next call or doctor")
+            return
         try:
             self._clear(claimed, attachment, volume)
             if isinstance(exc, Damaged):

@@ -15,6 +15,8 @@ from ..store.contract import Entry, KeyAbsent, Put, Store
 from . import keys
 
 SCHEMA = 1
+CLOCKS_DIFFER = 3600.0
+"""Seconds by which the nodes' clocks may differ; what is older by them is kept so much longer."""
 
 
 class Deadline:

@@ -29,7 +29,7 @@ from ..errors import LibstorageError, NotHere, OperationInProgress
 from ..records import JSON, now
 from ..store.contract import Delete, Entry, KeyAbsent, KeyAtRevision, Put
 from . import keys
-from .context import Context, Deadline
+from .context import CLOCKS_DIFFER, Context, Deadline
 from .nodes import Nodes
 
 SLACK = 5.0
@@ -118,7 +118,7 @@ class Delegation:
 
     def old(self) -> list[Entry]:
         """What was asked of this node long ago; who asked has gone."""
-        horizon = (datetime.now(UTC) - timedelta(seconds=KEPT)).isoformat()
+        horizon = (datetime.now(UTC) - timedelta(seconds=KEPT + CLOCKS_DIFFER)).isoformat()
         entries = self._store.list(keys.delegated(self._context.node))
         return [entry for entry in entries if entry.value["At"] < horizon]
 

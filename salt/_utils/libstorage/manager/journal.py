@@ -34,7 +34,8 @@ Why a crash between any two lines is harmless
     ===================  =======================================================
 
     An undo is recorded before it begins. If its recording fails because the store is away, it goes
-    on only while the lease proves that nobody can have taken over.
+    on only while the lease proves that nobody can have taken over, and no commit was sent that may
+    be made yet.
 
     A second recoverer may run the same steps at the same moment only until one of them takes over:
     burying twice is harmless, and the take-over compares the operation's revision.
@@ -64,6 +65,8 @@ from .owners import Owners
 
 OPERATION_SECONDS = 600.0
 POLL = 0.25
+COMMIT_PATIENCE = 5.0
+"""Seconds after whose end no further try is begun; one may take 9 s while etcd is away."""
 
 
 Changes = Callable[[], tuple[Sequence[Compare], Sequence[Write]]]
@@ -90,6 +93,8 @@ class Held:
         self._owners = owners
         self.record = record
         self.left_on = left_on
+        self.unsure = False
+        """May a commit be made yet of which nobody has said that it was not?"""
         self.work = Work(record.token, record.seconds)
         self._wrote(revision)
         owners.working.add(record.token)
@@ -115,7 +120,7 @@ class Held:
         try:
             self._write(undoing=True)
         except StoreUnavailable:
-            if not self.still_ours():
+            if self.unsure or not self.still_ours():
                 raise
 
     def checkpoint(self, compares: Sequence[Compare], writes: Sequence[Write]) -> bool:
@@ -138,7 +143,7 @@ class Held:
             Reads what the commit depends on and says what to compare and write; asked again where
             a record has moved on meanwhile. None: nothing but the drop.
         """
-        end = time.monotonic() + min(self.work.left(), 10)
+        end = time.monotonic() + min(self.work.left(), COMMIT_PATIENCE)
         unsure: list[Sequence[Write]] = []
         while True:
             writes: Sequence[Write] | None = None
@@ -155,7 +160,8 @@ class Held:
                     self.let_go()
                     return
                 self._check_token()
-            except StoreUnavailable:
+            except StoreUnavailable as exc:
+                self.unsure = self.unsure or exc.unsure
                 if time.monotonic() > end:
                     raise
                 if writes is not None:
@@ -377,8 +383,14 @@ def undo(
     changes
         What the drop writes besides, as in :meth:`Held.commit`.
 
-    Where that fails too, the operation stays for recovery, and ``failure`` is told about it.
+    Where that fails too, the operation stays for recovery, and ``failure`` is told about it. So it
+    does where the store has been away for so long that another may have taken over, or where the
+    commit may be made yet.
     """
+    if isinstance(failure, StoreUnavailable) and (held.unsure or not held.still_ours()):
+        failure.add_note("What it had begun is undone by the next call or doctor")
+        held.let_go()
+        return
     try:
         held.undo()
         act()

@@ -4,7 +4,7 @@ One Salt job is one request: minions of one job that make the same call act once
 ``requests/<job>/<verb>/<name>/<digest of arguments>/<n>`` is claimed by one of them, who writes
 the answer there; the others wait for it and give the same. If the doer dies, the next one takes
 the claim over (the verb's own journal has finished or undone what he left). If he fails for a
-reason of his own node, one other tries once. Kept for 10 minutes.
+reason of his own node, one other tries once. Kept for 10 minutes at least.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from ..errors import BackendError, LibstorageError, NotHere, OperationInProgress
 from ..records import JSON
 from ..store.contract import Delete, Entry, KeyAbsent, KeyAtRevision, Put
 from . import keys
-from .context import Context, Deadline
+from .context import CLOCKS_DIFFER, Context, Deadline
 from .journal import POLL
 from .owners import Owners
 
@@ -51,6 +51,7 @@ class Requests:
         self._store = context.store
         self._owners = owners
         self._calls: Counter[str] = Counter()
+        self._seen: dict[str, float] = {}
 
     def once(
         self,
@@ -131,13 +132,20 @@ class Requests:
         self._store.transact([KeyAtRevision(mine.key, mine.revision)], [Put(mine.key, value)])
 
     def old(self) -> list[Entry]:
-        """The answers that were given long ago, and the claims whose owner is gone."""
-        horizon = time.time() - KEPT
+        """
+        The answers that were given long ago, and the claims whose owner is gone.
+
+        An answer is old when this process has known it for that long; whoever has just begun
+        believes the clock of him who gave it, which may differ from this node's.
+        """
+        horizon, moment = time.time() - KEPT - CLOCKS_DIFFER, time.monotonic()
+        entries = list(self._store.list(keys.REQUESTS))
+        self._seen = {entry.key: self._seen.get(entry.key, moment) for entry in entries}
         return [
             entry
-            for entry in self._store.list(keys.REQUESTS)
+            for entry in entries
             if (
-                entry.value["at"] < horizon
+                entry.value["at"] < horizon or moment - self._seen[entry.key] > KEPT
                 if "at" in entry.value
                 else not self._store.alive(entry.value["owner"])
             )

@@ -152,9 +152,11 @@ class Client:
                     break
                 time.sleep(max(0.0, min(_ROUND, end - time.monotonic())))
         told = "; ".join(f"{endpoint}: {failure.reason}" for endpoint, failure in failures.items())
-        raise StoreUnavailable(
+        away = StoreUnavailable(
             f"The store cannot be reached ({told}): start etcd, or correct dsvolume:store"
         )
+        away.unsure = True
+        raise away
 
     def leave(self, endpoint: Endpoint) -> None:
         """This endpoint has failed: the next is in use, unless another thread was faster."""
