@@ -1,7 +1,7 @@
 """
 Docker's volume driver protocol, version 1, on top of the module.
 
-What Docker makes of an answer decides what may be said (measured with dockerd 20.10 and 26):
+What Docker makes of an answer decides what may be said (measured with dockerd 20.10):
 
 * An ``Err`` from ``Get``, and just as well a connection that breaks, lets Docker make an empty
   local volume of a name that it did not know. An ``Err`` lets it forget one that it knew, too. So
