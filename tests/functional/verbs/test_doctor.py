@@ -14,7 +14,7 @@ import pytest
 from lab.site import NODE, Site, assert_clean
 from libstorage.host import files, loops, mounts
 from libstorage.host.commands import Work
-from libstorage.manager import Given, VolumeManager
+from libstorage.manager import Given, VolumeManager, requests
 from libstorage.store.contract import Delete, Put
 
 Create = Callable[..., dict[str, Any]]
@@ -469,13 +469,26 @@ def test_answers_to_old_jobs_are_forgotten_and_younger_ones_kept(
     site.store.transact(
         [],
         [
-            Put(old, {**answer, "at": time.time() - 601}),
-            Put(new, {**answer, "at": time.time() - 500}),
+            # Ten minutes, and an hour by which another node's clock may differ.
+            Put(old, {**answer, "at": time.time() - 4201}),
+            Put(new, {**answer, "at": time.time() - 4100}),
             Put(dead, {"owner": "gone", "node": NODE, "tries": 1}),
         ],
     )
     mended(manager, "requests", NODE, "Answers to jobs are kept that ended long ago")
     assert list(site.values("requests/")) == [new]
+
+
+def test_who_has_known_an_answer_for_long_asks_no_clock(
+    manager: VolumeManager, site: Site, create: Create, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create("v")
+    answer = {"owner": "x", "node": NODE, "tries": 1, "answer": {}, "at": time.time() + 3000}
+    site.store.transact([], [Put("requests/1/create/v/abc/0", answer)])
+    assert manager.doctor() == []
+    monkeypatch.setattr(requests, "KEPT", 0.01)
+    time.sleep(0.02)
+    assert [finding["Kind"] for finding in manager.doctor()] == ["requests"]
 
 
 def test_one_pass_mends_everything_at_once(
