@@ -209,6 +209,9 @@ def strike(scenario: Scenario, action: str, point: int, way: str, store: JSON | 
             finally:
                 if os.WIFSTOPPED(status):
                     _wake_and_watch(site, pid, owned)
+            if way == AGENT:
+                # A victim that had begun nothing wakes into a lease that has lapsed, and begins.
+                _until(lambda: _in_order(site, site.manager()), "what the woken has begun is left")
             if action == "orphan" and os.WIFSIGNALED(status):
                 time.sleep(ORPHAN_LIVES + 0.1)
             scenario.check(site.manager())
