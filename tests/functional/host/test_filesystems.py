@@ -13,7 +13,6 @@ from libstorage.host.filesystems import KINDS
 from libstorage.records import MB
 
 MADE = [name for name, kind in KINDS.items() if kind.mkfs]
-WORK = Work()
 
 
 def image(site: Site, size: int) -> Path:
@@ -25,7 +24,7 @@ def image(site: Site, size: int) -> Path:
 def mounted(site: Site, path: Path, fstype: str, options: str = "loop") -> Path:
     point = site.root / "m"
     point.mkdir(exist_ok=True)
-    mounts.mount(WORK, str(path), point, fstype, options)
+    mounts.mount(Work(), str(path), point, fstype, options)
     return point
 
 
@@ -38,18 +37,18 @@ def use(site: Site, path: Path, fstype: str) -> None:
     """Mount, write, mount again and read."""
     point = mounted(site, path, fstype)
     (point / "file").write_text("kept")
-    mounts.unmount(WORK, point)
-    filesystems.check(WORK, path, fstype)
+    mounts.unmount(Work(), point)
+    filesystems.check(Work(), path, fstype)
     point = mounted(site, path, fstype)
     assert (point / "file").read_text() == "kept"
-    mounts.unmount(WORK, point)
+    mounts.unmount(Work(), point)
 
 
 @pytest.mark.parametrize("fstype", MADE)
 def test_the_smallest_of_each_can_be_made_and_used(site: Site, fstype: str) -> None:
     size = KINDS[fstype].smallest
     path = image(site, size)
-    filesystems.make(WORK, path, fstype, size)
+    filesystems.make(Work(), path, fstype, size)
     use(site, path, fstype)
 
 
@@ -59,22 +58,22 @@ def test_one_mb_less_than_the_smallest_fails_or_has_no_journal(site: Site, fstyp
     size = KINDS[fstype].smallest - 1
     path = image(site, size)
     try:
-        filesystems.make(WORK, path, fstype, size)
+        filesystems.make(Work(), path, fstype, size)
     except CommandFailed:
         return
-    features = WORK.run("dumpe2fs", "-h", str(path))
+    features = Work().run("dumpe2fs", "-h", str(path))
     assert "has_journal" not in features
 
 
 @pytest.mark.parametrize("fstype", [name for name in MADE if KINDS[name].small])
 def test_both_sides_of_the_small_flags_can_be_made(site: Site, fstype: str) -> None:
     for size in (KINDS[fstype].small - 1, KINDS[fstype].small):
-        filesystems.make(WORK, image(site, size), fstype, size)
+        filesystems.make(Work(), image(site, size), fstype, size)
 
 
 def test_the_default_of_old_xfs_of_100_mb_works(site: Site) -> None:
     path = image(site, 100)
-    filesystems.make(WORK, path, "xfs", 100)
+    filesystems.make(Work(), path, "xfs", 100)
     use(site, path, "xfs")
 
 
@@ -82,10 +81,10 @@ def test_the_default_of_old_xfs_of_100_mb_works(site: Site) -> None:
 @pytest.mark.parametrize("fstype", MADE)
 def test_what_holds_data_is_never_formatted_over(site: Site, fstype: str, there: str) -> None:
     path = image(site, 32)
-    filesystems.make(WORK, path, there, 32)
+    filesystems.make(Work(), path, there, 32)
     before = bits(path)
     with pytest.raises(BackendError, match=f"{path} holds data already"):
-        filesystems.make(WORK, path, fstype, 32)
+        filesystems.make(Work(), path, fstype, 32)
     assert bits(path) == before
 
 
@@ -93,21 +92,21 @@ def test_what_holds_data_is_never_formatted_over(site: Site, fstype: str, there:
 def test_a_read_only_look_changes_no_bit(site: Site, fstype: str) -> None:
     size = max(KINDS[fstype].smallest, 8)
     path = image(site, size)
-    filesystems.make(WORK, path, fstype, size)
+    filesystems.make(Work(), path, fstype, size)
     use(site, path, fstype)
     before = bits(path)
     point = mounted(site, path, fstype, f"loop,{KINDS[fstype].read_only}")
     assert (point / "file").read_text() == "kept"
-    mounts.unmount(WORK, point)
+    mounts.unmount(Work(), point)
     assert bits(path) == before
 
 
 def test_an_ext4_without_a_seed_is_checked_before_its_uuid_changes(site: Site) -> None:
     path = image(site, 16)
-    WORK.run("mkfs.ext4", "-q", "-O", "metadata_csum,^metadata_csum_seed", str(path))
+    Work().run("mkfs.ext4", "-q", "-O", "metadata_csum,^metadata_csum_seed", str(path))
     (mounted(site, path, "ext4") / "file").write_text("x")
-    mounts.unmount(WORK, site.root / "m")
-    before = filesystems.uuid(WORK, path)
-    filesystems.renew_uuid(WORK, path, "ext4", lambda _: None)
-    assert filesystems.uuid(WORK, path) not in ("", before)
-    filesystems.check(WORK, path, "ext4", fully=True)
+    mounts.unmount(Work(), site.root / "m")
+    before = filesystems.uuid(Work(), path)
+    filesystems.renew_uuid(Work(), path, "ext4", lambda _: None)
+    assert filesystems.uuid(Work(), path) not in ("", before)
+    filesystems.check(Work(), path, "ext4", fully=True)

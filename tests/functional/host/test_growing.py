@@ -17,7 +17,6 @@ from libstorage.records import MB
 
 MADE = [name for name, kind in KINDS.items() if kind.mkfs]
 EXT = ["ext2", "ext3", "ext4"]
-WORK = Work()
 CONTENT = os.urandom(300_000)
 
 SIZES = [
@@ -34,20 +33,20 @@ SIZES = [
 def made(site: Site, fstype: str, size: int, name: str = "image") -> Path:
     path = site.root / f"{name}.img"
     files.make_sparse(path, size * MB)
-    filesystems.make(WORK, path, fstype, size)
+    filesystems.make(Work(), path, fstype, size)
     return path
 
 
 def shown(site: Site, path: Path, fstype: str, options: str = "loop") -> Path:
     point = site.root / f"{path.stem}-shown"
     point.mkdir(exist_ok=True)
-    mounts.mount(WORK, str(path), point, fstype, options)
+    mounts.mount(Work(), str(path), point, fstype, options)
     return point
 
 
 def hide(path: Path, point: Path) -> None:
-    mounts.unmount(WORK, point)
-    loops.detach(WORK, path)
+    mounts.unmount(Work(), point)
+    loops.detach(Work(), path)
 
 
 def room(point: Path) -> int:
@@ -72,8 +71,8 @@ def test_an_unmounted_ext_grows_and_keeps_its_data(
     path, before = used(site, fstype, size)
     os.truncate(path, larger * MB)
     for _ in range(2):
-        filesystems.grow(WORK, path, fstype)
-    filesystems.check(WORK, path, fstype, fully=True)
+        filesystems.grow(Work(), path, fstype)
+    filesystems.check(Work(), path, fstype, fully=True)
     point = shown(site, path, fstype)
     assert room(point) > before * 0.8 * larger / size
     assert (point / "kept").read_bytes() == CONTENT
@@ -88,11 +87,11 @@ def test_an_ext_that_was_not_unmounted_grows(site: Site, fstype: str) -> None:
     with open(point / "gone", "wb") as file:
         file.write(CONTENT)
         (point / "gone").unlink()
-        WORK.run("sync", "--file-system", str(point))
+        Work().run("sync", "--file-system", str(point))
         crashed = site.root / "crashed.img"
-        images.copy(WORK, path, crashed, 60)
+        images.copy(Work(), path, crashed, 60)
     os.truncate(crashed, 40 * MB)
-    filesystems.grow(WORK, crashed, fstype)
+    filesystems.grow(Work(), crashed, fstype)
     assert (shown(site, crashed, fstype) / "kept").read_bytes() == CONTENT
 
 
@@ -112,15 +111,15 @@ def test_a_mounted_filesystem_grows_under_a_writer(
         )
     )
     os.truncate(path, larger * MB)
-    loops.refresh(WORK, path)
+    loops.refresh(Work(), path)
     for _ in range(2):
-        filesystems.grow(WORK, path, fstype, point)
+        filesystems.grow(Work(), path, fstype, point)
     assert room(point) >= before + (larger - size) * MB * 0.7
     assert writer.poll() is None
     os.killpg(writer.pid, 9)
     writer.wait(timeout=5)
     hide(path, point)
-    filesystems.check(WORK, path, fstype)
+    filesystems.check(Work(), path, fstype)
     assert (shown(site, path, fstype) / "kept").read_bytes() == CONTENT
 
 
@@ -129,14 +128,14 @@ def test_a_mounted_ext_grows_or_the_way_out_is_told(site: Site, fstype: str) -> 
     path, before = used(site, fstype, 100)
     point = shown(site, path, fstype)
     os.truncate(path, 200 * MB)
-    loops.refresh(WORK, path)
+    loops.refresh(Work(), path)
     try:
-        filesystems.grow(WORK, path, fstype, point)
+        filesystems.grow(Work(), path, fstype, point)
     except Unsupported as exc:
         assert str(exc).endswith(f"({point}); unmount it first, then grow it")
         assert room(point) == before
         hide(path, point)
-        filesystems.grow(WORK, path, fstype)
+        filesystems.grow(Work(), path, fstype)
         point = shown(site, path, fstype)
     assert room(point) > before * 1.7
     assert (point / "kept").read_bytes() == CONTENT
@@ -148,7 +147,7 @@ def test_a_mounted_ext_is_never_grown_as_if_it_were_not(site: Site, fstype: str)
     point = shown(site, path, fstype)
     os.truncate(path, 40 * MB)
     with pytest.raises(BackendError):
-        filesystems.grow(WORK, path, fstype)
+        filesystems.grow(Work(), path, fstype)
     assert (point / "kept").read_bytes() == CONTENT
 
 
@@ -156,9 +155,9 @@ def test_a_mounted_ext_is_never_grown_as_if_it_were_not(site: Site, fstype: str)
 def test_what_grows_mounted_only_is_refused_unmounted(site: Site, fstype: str) -> None:
     path = made(site, fstype, 120)
     with pytest.raises(ValueError, match=f"{fstype} grows only where it is mounted"):
-        filesystems.grow(WORK, path, fstype)
+        filesystems.grow(Work(), path, fstype)
     with pytest.raises(BackendError, match=f"Nothing is mounted at {site.root}"):
-        filesystems.grow(WORK, path, fstype, site.root)
+        filesystems.grow(Work(), path, fstype, site.root)
 
 
 def test_one_mb_less_than_the_kernel_grows_a_btrfs_to_is_refused(site: Site) -> None:
@@ -171,25 +170,25 @@ def test_one_mb_less_than_the_kernel_grows_a_btrfs_to_is_refused(site: Site) -> 
     path = made(site, "btrfs", 120)
     point = shown(site, path, "btrfs")
     os.truncate(path, (least - 1) * MB)
-    loops.refresh(WORK, path)
+    loops.refresh(Work(), path)
     with pytest.raises(BackendError, match="Invalid argument"):
-        filesystems.grow(WORK, path, "btrfs", point)
+        filesystems.grow(Work(), path, "btrfs", point)
 
 
 def test_a_raw_volume_has_nothing_to_grow_or_rename(site: Site) -> None:
     path = site.root / "image.img"
     files.make_sparse(path, MB)
-    filesystems.grow(WORK, path, "raw")
-    filesystems.renew_uuid(WORK, path, "raw", pytest.fail)
-    assert filesystems.uuid(WORK, path) == ""
+    filesystems.grow(Work(), path, "raw")
+    filesystems.renew_uuid(Work(), path, "raw", pytest.fail)
+    assert filesystems.uuid(Work(), path) == ""
 
 
 def test_a_damaged_ext_is_not_grown_and_the_repair_is_named(site: Site) -> None:
     path, _ = used(site, "ext4", 20)
-    WORK.run("debugfs", "-w", "-R", "clri <2>", str(path))
+    Work().run("debugfs", "-w", "-R", "clri <2>", str(path))
     os.truncate(path, 40 * MB)
     with pytest.raises(Damaged, match=f"repair it with: e2fsck -f {path}"):
-        filesystems.grow(WORK, path, "ext4")
+        filesystems.grow(Work(), path, "ext4")
 
 
 def test_an_ext_whose_growth_was_killed_grows_again_and_keeps_its_data(site: Site) -> None:
@@ -197,9 +196,9 @@ def test_an_ext_whose_growth_was_killed_grows_again_and_keeps_its_data(site: Sit
     for pause in (0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.07, 0.09):
         image = site.root / "killed.img"
         files.remove(image)
-        images.copy(WORK, path, image, 60)
+        images.copy(Work(), path, image, 60)
         os.truncate(image, 6 * 1024 * MB)
-        filesystems.check(WORK, image, "ext4", fully=True)
+        filesystems.check(Work(), image, "ext4", fully=True)
         quiet = subprocess.DEVNULL
         child = subprocess.Popen(["resize2fs", str(image)], stdout=quiet, stderr=quiet)
         with suppress(subprocess.TimeoutExpired):
@@ -207,9 +206,9 @@ def test_an_ext_whose_growth_was_killed_grows_again_and_keeps_its_data(site: Sit
         child.kill()
         child.wait(timeout=5)
         try:
-            filesystems.grow(WORK, image, "ext4")
+            filesystems.grow(Work(), image, "ext4")
         except Damaged:
-            filesystems.grow(WORK, image, "ext4", again=True)
+            filesystems.grow(Work(), image, "ext4", again=True)
         point = shown(site, image, "ext4")
         assert room(point) > 5 * 1024 * MB
         assert (point / "kept").read_bytes() == CONTENT
@@ -219,13 +218,13 @@ def test_an_ext_whose_growth_was_killed_grows_again_and_keeps_its_data(site: Sit
 def test_a_loop_device_becomes_as_large_as_its_file(site: Site) -> None:
     path = site.root / "image.img"
     files.make_sparse(path, MB)
-    loops.refresh(WORK, path)
-    device = Path(loops.attach(WORK, path)).name
+    loops.refresh(Work(), path)
+    device = Path(loops.attach(Work(), path)).name
     size = Path("/sys/block", device, "size")
     os.truncate(path, 5 * MB)
     assert int(size.read_text()) * 512 == MB
     for _ in range(2):
-        loops.refresh(WORK, path)
+        loops.refresh(Work(), path)
         assert int(size.read_text()) * 512 == 5 * MB
 
 
@@ -240,14 +239,14 @@ def mount_once(site: Site, path: Path, fstype: str) -> Callable[[str], None]:
 def test_a_clone_s_own_uuid_lets_both_be_mounted(site: Site, fstype: str) -> None:
     path, _ = used(site, fstype, 120)
     clone = site.root / "clone.img"
-    images.copy(WORK, path, clone, 60)
-    before = filesystems.uuid(WORK, path)
-    assert filesystems.uuid(WORK, clone) == before != ""
-    filesystems.renew_uuid(WORK, clone, fstype, mount_once(site, clone, fstype))
-    first = filesystems.uuid(WORK, clone)
-    filesystems.renew_uuid(WORK, clone, fstype, mount_once(site, clone, fstype))
-    assert len({before, first, filesystems.uuid(WORK, clone)}) == 3
-    assert filesystems.uuid(WORK, path) == before
+    images.copy(Work(), path, clone, 60)
+    before = filesystems.uuid(Work(), path)
+    assert filesystems.uuid(Work(), clone) == before != ""
+    filesystems.renew_uuid(Work(), clone, fstype, mount_once(site, clone, fstype))
+    first = filesystems.uuid(Work(), clone)
+    filesystems.renew_uuid(Work(), clone, fstype, mount_once(site, clone, fstype))
+    assert len({before, first, filesystems.uuid(Work(), clone)}) == 3
+    assert filesystems.uuid(Work(), path) == before
     together(site, [path, clone], fstype)
 
 
@@ -261,13 +260,13 @@ def test_a_clone_of_a_mounted_frozen_one_can_be_mounted_beside_it(site: Site, fs
         # What is open and removed is what a frozen filesystem keeps in its log.
         (point / "gone").unlink()
         file.write(CONTENT)
-        with freezing.frozen(WORK, point):
+        with freezing.frozen(Work(), point):
             for clone in clones:
-                images.copy(WORK, path, clone, 5)
+                images.copy(Work(), path, clone, 5)
     # The parent stays mounted throughout.
     for clone in clones:
-        filesystems.renew_uuid(WORK, clone, fstype, mount_once(site, clone, fstype))
-    assert len({filesystems.uuid(WORK, image) for image in (path, *clones)}) == 3
+        filesystems.renew_uuid(Work(), clone, fstype, mount_once(site, clone, fstype))
+    assert len({filesystems.uuid(Work(), image) for image in (path, *clones)}) == 3
     together(site, clones, fstype)
     assert (point / "more").read_bytes() == CONTENT
 
@@ -281,7 +280,7 @@ def together(site: Site, paths: list[Path], fstype: str) -> None:
     assert [(point / "own").read_text() for point in points] == [str(n) for n in range(len(points))]
     for path, point in zip(paths, points, strict=True):
         hide(path, point)
-        filesystems.check(WORK, path, fstype, fully=True)
+        filesystems.check(Work(), path, fstype, fully=True)
 
 
 def test_a_btrfs_that_was_not_unmounted_is_replayed_first(site: Site) -> None:
@@ -293,7 +292,7 @@ def test_a_btrfs_that_was_not_unmounted_is_replayed_first(site: Site) -> None:
         # Only into the log, which the copy below must not lose.
         os.fsync(file.fileno())
         crashed = site.root / "crashed.img"
-        images.copy(WORK, path, crashed, 60)
+        images.copy(Work(), path, crashed, 60)
     hide(path, point)
     asked = []
 
@@ -301,7 +300,7 @@ def test_a_btrfs_that_was_not_unmounted_is_replayed_first(site: Site) -> None:
         asked.append(options)
         mount_once(site, crashed, "btrfs")(options)
 
-    filesystems.renew_uuid(WORK, crashed, "btrfs", mount)
+    filesystems.renew_uuid(Work(), crashed, "btrfs", mount)
     assert asked == [""]
     together(site, [path, crashed], "btrfs")
 
@@ -311,11 +310,11 @@ def test_an_xfs_that_keeps_its_uuid_is_told(site: Site) -> None:
     path = made(site, "xfs", 120)
     point = shown(site, path, "xfs")
     (point / "kept").write_bytes(CONTENT)
-    with freezing.frozen(WORK, point):
+    with freezing.frozen(Work(), point):
         clone = site.root / "clone.img"
-        images.copy(WORK, path, clone, 5)
+        images.copy(Work(), path, clone, 5)
     with pytest.raises(BackendError, match=f"The xfs on {clone} could not be given another UUID"):
-        filesystems.renew_uuid(WORK, clone, "xfs", lambda options: None)
+        filesystems.renew_uuid(Work(), clone, "xfs", lambda options: None)
 
 
 @pytest.mark.parametrize("fstype", MADE)

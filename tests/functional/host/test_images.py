@@ -13,15 +13,13 @@ from libstorage.host import files, images, mounts
 from libstorage.host.commands import Work
 from libstorage.records import MB
 
-WORK = Work()
-
 
 def mounted(site: Site, fstype: str, size: int) -> Path:
     image, point = site.root / "disk", site.root / "disk-mounted"
     files.make_sparse(image, size * MB)
-    WORK.run(f"mkfs.{fstype}", "-q", str(image))
+    Work().run(f"mkfs.{fstype}", "-q", str(image))
     point.mkdir()
-    mounts.mount(WORK, str(image), point, fstype, "loop")
+    mounts.mount(Work(), str(image), point, fstype, "loop")
     return point
 
 
@@ -54,7 +52,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_a_copy_is_the_same_and_as_sparse(site: Site, way: str, size: int) -> None:
     source, target = sparse(site.root / "source", size), site.root / "target"
     before = images.allocated(source)
-    images.copy(WORK, source, target, 60)
+    images.copy(Work(), source, target, 60)
     assert bits(target) == bits(source)
     assert target.stat().st_size == size
     assert target.stat().st_mode & 0o777 == 0o600
@@ -66,7 +64,7 @@ def test_an_image_without_data_takes_nothing(site: Site, way: str) -> None:
     source = site.root / "source"
     files.make_sparse(source, 2**40)
     begun = time.monotonic()
-    images.copy(WORK, source, site.root / "target", 60)
+    images.copy(Work(), source, site.root / "target", 60)
     assert time.monotonic() - begun < 2
     assert images.allocated(site.root / "target") < MB
     assert (site.root / "target").stat().st_size == 2**40
@@ -74,7 +72,7 @@ def test_an_image_without_data_takes_nothing(site: Site, way: str) -> None:
 
 def test_a_copy_changes_with_neither(site: Site, way: str) -> None:
     source, target = sparse(site.root / "source", 8 * MB), site.root / "target"
-    images.copy(WORK, source, target, 60)
+    images.copy(Work(), source, target, 60)
     kept = bits(source)
     with open(source, "r+b") as file:
         file.write(b"changed")
@@ -93,7 +91,7 @@ def test_what_exists_is_never_copied_over(site: Site, way: str, there: str) -> N
     else:
         target.mkdir()
     with pytest.raises(BackendError, match=f"{target} exists already and is left alone"):
-        images.copy(WORK, source, target, 60)
+        images.copy(Work(), source, target, 60)
     assert other.read_text() == "kept"
     assert there == "directory" or target.read_text() == "kept"
 
@@ -113,12 +111,12 @@ def test_what_is_small_needs_no_cp(site: Site, monkeypatch: pytest.MonkeyPatch) 
         # Zeros become a hole, wherever they lie.
         file.seek(2**20)
         file.write(bytes(2 * MB))
-    images.copy(WORK, source, target, 60)
-    assert WORK.run("cmp", str(source), str(target)) == ""
+    images.copy(Work(), source, target, 60)
+    assert Work().run("cmp", str(source), str(target)) == ""
     assert images.allocated(target) < MB
     large = sparse(site.root / "large", 40 * MB, pieces=20)
     with pytest.raises(CommandFailed, match="cp failed"):
-        images.copy(WORK, large, site.root / "another", 60)
+        images.copy(Work(), large, site.root / "another", 60)
     assert not (site.root / "another").exists()
 
 
@@ -127,14 +125,14 @@ def test_many_pieces_are_shared_by_cp_whose_time_is_limited(
 ) -> None:
     point = mounted(site, "xfs", 320)
     source = sparse(point / "source", 40 * MB, pieces=20)
-    WORK.run("sync", "--file-system", str(point))
-    images.copy(WORK, source, point / "few", 60)
+    Work().run("sync", "--file-system", str(point))
+    images.copy(Work(), source, point / "few", 60)
     monkeypatch.setattr(images, "FEW", 1)
-    images.copy(WORK, source, point / "by-cp", 60)
+    images.copy(Work(), source, point / "by-cp", 60)
     assert bits(point / "few") == bits(point / "by-cp") == bits(source)
     no_cp(monkeypatch)
     with pytest.raises(CommandFailed, match="cp failed"):
-        images.copy(WORK, source, point / "never", 60)
+        images.copy(Work(), source, point / "never", 60)
 
 
 def test_a_copy_that_fails_here_is_made_by_cp(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,7 +143,7 @@ def test_a_copy_that_fails_here_is_made_by_cp(site: Site, monkeypatch: pytest.Mo
         raise OSError(5, "broken")
 
     monkeypatch.setattr(images, "_copy_data", broken)
-    images.copy(WORK, source, target, 60)
+    images.copy(Work(), source, target, 60)
     assert bits(target) == bits(source)
 
 
@@ -155,7 +153,7 @@ def test_a_full_disk_is_told_and_nothing_is_left(site: Site, pieces: int) -> Non
     (point / "others").write_bytes(os.urandom(4 * MB))
     source = sparse(site.root / "source", 64 * MB, pieces=pieces)
     with pytest.raises(NoSpace, match=f"{point} has no room for a copy of source; free space"):
-        images.copy(WORK, source, point / "target", 60)
+        images.copy(Work(), source, point / "target", 60)
     assert sorted(os.listdir(point)) == ["lost+found", "others"]
     (point / "filler").write_bytes(bytes(4 * MB))
 
@@ -168,16 +166,16 @@ def test_a_copy_that_takes_too_long_is_taken_away(
     os.mkfifo(source)
     monkeypatch.setattr(images, "_HOW", ("--no-preserve=all", "--reflink=auto"))
     with pytest.raises(CommandTimeout):
-        images.copy(WORK, source, target, 0.2)
+        images.copy(Work(), source, target, 0.2)
     assert not target.exists()
 
 
 def test_a_source_that_is_missing_leaves_no_target(site: Site) -> None:
     with pytest.raises(CommandFailed, match="No such file"):
-        images.copy(WORK, site.root / "source", site.root / "target", 60)
+        images.copy(Work(), site.root / "source", site.root / "target", 60)
     assert not (site.root / "target").exists()
     with pytest.raises(BackendError, match="cannot be made: No such file"):
-        images.copy(WORK, site.root / "source", site.root / "absent" / "target", 60)
+        images.copy(Work(), site.root / "source", site.root / "absent" / "target", 60)
 
 
 @pytest.mark.parametrize(("fstype", "can"), [("xfs", True), ("btrfs", True), ("ext4", False)])
@@ -205,12 +203,12 @@ def test_blocks_are_shared_at_once_however_large(site: Site, way: str, fstype: s
     with open(source, "r+b") as file:
         for _ in range(20):
             file.write(os.urandom(MB))
-    WORK.run("sync", "--file-system", str(point))
+    Work().run("sync", "--file-system", str(point))
     free = files.free_space(point)[1]
     begun = time.monotonic()
-    images.copy(WORK, source, target, 60)
+    images.copy(Work(), source, target, 60)
     assert time.monotonic() - begun < 0.5
-    WORK.run("sync", "--file-system", str(point))
+    Work().run("sync", "--file-system", str(point))
     assert free - files.free_space(point)[1] < 10 * MB
     assert images.allocated(target) >= 20 * MB
     assert bits(target) == bits(source)
@@ -224,7 +222,7 @@ def test_the_time_of_a_copy_is_never_guessed_too_short(site: Site) -> None:
     took = []
     for _ in range(3):
         begun = time.monotonic()
-        images.copy(WORK, source, target, 60)
+        images.copy(Work(), source, target, 60)
         took.append(time.monotonic() - begun)
         target.unlink()
     assert min(took) < guess

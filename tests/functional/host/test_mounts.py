@@ -13,12 +13,10 @@ from libstorage.errors import BackendError, MountBusy
 from libstorage.host import files, mounts
 from libstorage.host.commands import Work
 
-WORK = Work()
-
 
 def tmpfs(path: Path) -> Path:
     path.mkdir(parents=True, exist_ok=True)
-    mounts.mount(WORK, "tmpfs", path, "tmpfs", "size=1m,nosuid")
+    mounts.mount(Work(), "tmpfs", path, "tmpfs", "size=1m,nosuid")
     return path
 
 
@@ -37,7 +35,7 @@ def test_a_bind_mount_shows_which_directory_it_is_of(site: Site) -> None:
     source, shown = site.root / "source", site.root / "shown"
     source.mkdir()
     shown.mkdir()
-    mounts.bind(WORK, source, shown, "nosuid,nodev")
+    mounts.bind(Work(), source, shown, "nosuid,nodev")
     seen = mounts.at(shown)
     assert seen is not None
     # (In a tree that is bind-mounted as root, one is a tail of the other.)
@@ -48,8 +46,8 @@ def test_a_bind_mount_shows_which_directory_it_is_of(site: Site) -> None:
 def test_unmounting_takes_all_layers_and_nothing_is_as_good(site: Site) -> None:
     path = tmpfs(site.root / "m")
     tmpfs(path)
-    mounts.unmount(WORK, path)
-    mounts.unmount(WORK, path)
+    mounts.unmount(Work(), path)
+    mounts.unmount(Work(), path)
     assert site.mounted() == []
 
 
@@ -62,7 +60,7 @@ def test_a_bare_point_takes_nothing_not_even_from_root(site: Site) -> None:
         (point / "x").write_text("lost data")
     tmpfs(point)
     (point / "x").write_text("data")
-    mounts.unmount(WORK, point)
+    mounts.unmount(Work(), point)
     mounts.remove_point(point)
     mounts.remove_point(point)
     assert not point.exists()
@@ -156,7 +154,7 @@ def test_a_busy_mount_names_the_process_that_holds_it(site: Site, how: str) -> N
     assert holder.stdout
     holder.stdout.readline()
     with pytest.raises(MountBusy) as caught:
-        mounts.unmount(WORK, path, patience=0)
+        mounts.unmount(Work(), path, patience=0)
     text = str(caught.value)
     assert text.startswith(f"{path} is held by ")
     assert f"({holder.pid})" in text
@@ -164,20 +162,20 @@ def test_a_busy_mount_names_the_process_that_holds_it(site: Site, how: str) -> N
     assert text.endswith("end that and unmount again")
     assert mounts.at(path)
     holder.communicate("\n", timeout=5)
-    mounts.unmount(WORK, path)
+    mounts.unmount(Work(), path)
 
 
 def test_a_mount_inside_is_named_as_what_holds(site: Site) -> None:
     path = tmpfs(site.root / "m")
     tmpfs(path / "inside")
     with pytest.raises(MountBusy, match=f"the mount {path}/inside"):
-        mounts.unmount(WORK, path, patience=0)
+        mounts.unmount(Work(), path, patience=0)
 
 
 def test_a_short_holder_is_waited_for(site: Site) -> None:
     path = tmpfs(site.root / "m")
     holder = site.ends(subprocess.Popen(["sleep", "0.2"], cwd=path, text=True))
-    mounts.unmount(WORK, path, patience=5)
+    mounts.unmount(Work(), path, patience=5)
     assert holder.wait(timeout=5) == 0
     assert site.mounted() == []
 

@@ -18,7 +18,6 @@ from libstorage.manager import Given, VolumeManager, requests
 from libstorage.store.contract import Delete, Put
 
 Create = Callable[..., dict[str, Any]]
-WORK = Work()
 LONG_AGO = time.time() - 3700
 ORPHAN = "99999999-0000-0000-0000-000000000000"
 
@@ -68,7 +67,7 @@ def test_a_stray_mount_is_unmounted(site: Site, manager: VolumeManager, create: 
     record = create("v", fstype="ext4", mb_size=8)
     point = site.config.mount_root / "v"
     mounts.make_point(point)
-    mounts.mount(WORK, str(site.image(record)), point, "ext4", "loop")
+    mounts.mount(Work(), str(site.image(record)), point, "ext4", "loop")
     report = manager.doctor()
     assert ("mount", "v") in kinds(report)
     assert f"The mount point {point} is mounted although nothing is attached" in str(report)
@@ -107,7 +106,7 @@ def test_a_stray_mount_that_is_busy_is_named_with_its_holder(
     create("v")
     point = site.config.mount_root / "v"
     mounts.make_point(point)
-    mounts.mount(WORK, "tmpfs", point, "tmpfs", "size=1m")
+    mounts.mount(Work(), "tmpfs", point, "tmpfs", "size=1m")
     holder = site.ends(subprocess.Popen(["sleep", "60"], cwd=point, text=True))
     (seen,) = manager.doctor(fix=True)
     assert seen["Fixed"] is False
@@ -120,7 +119,7 @@ def test_a_vanished_mount_is_made_again_for_its_users(
     create("v", fstype="ext4", mb_size=8)
     point = Path(manager.mount("v", engine="docker", id="1")["Mountpoint"])
     (point / "file").write_text("data")
-    mounts.unmount(WORK, point)
+    mounts.unmount(Work(), point)
     mended(manager, "mount", "v", f"v is attached but not mounted at {point}")
     assert (point / "file").read_text() == "data"
     assert manager.info("v")[0]["Containers"] == [f"docker:1@{NODE}"]
@@ -181,7 +180,7 @@ def test_a_stray_loop_device_is_detached(
     site: Site, manager: VolumeManager, create: Create
 ) -> None:
     record = create("v", fstype="ext4", mb_size=8)
-    device = loops.attach(WORK, site.image(record))
+    device = loops.attach(Work(), site.image(record))
     mended(manager, "device", "v", f"The loop device {device} of v belongs to no attachment")
     assert_clean(site)
 
@@ -192,7 +191,7 @@ def test_a_maintenance_mount_that_was_left_is_taken_down(
     record = create("v", fstype="ext4", mb_size=8)
     point = site.root / "maintenance" / record["Id"]
     point.mkdir(parents=True)
-    mounts.mount(WORK, str(site.image(record)), point, "ext4", "loop,ro,noload")
+    mounts.mount(Work(), str(site.image(record)), point, "ext4", "loop,ro,noload")
     mended(manager, "device", "v", f"The maintenance mount {point} of v belongs to no")
     assert_clean(site)
 
@@ -204,7 +203,7 @@ def test_a_device_of_what_no_record_knows_is_let_go_too(
     image = site.image({"Id": ORPHAN})
     image.parent.mkdir()
     files.make_sparse(image, 2**20)
-    loops.attach(WORK, image)
+    loops.attach(Work(), image)
     mended(manager, "device", ORPHAN, "belongs to no attachment or operation")
 
 
@@ -497,8 +496,8 @@ def test_one_pass_mends_everything_at_once(
     record = create("v", fstype="ext4", mb_size=8)
     create("d")
     manager.mount("d", engine="docker", id="1")
-    mounts.unmount(WORK, site.config.mount_root / "d")
-    loops.attach(WORK, site.image(record))
+    mounts.unmount(Work(), site.config.mount_root / "d")
+    loops.attach(Work(), site.image(record))
     mounts.make_point(site.config.mount_root / "gone")
     orphan(site, "image")
     (site.root / "images" / f"{record['Id']}.json").unlink()
