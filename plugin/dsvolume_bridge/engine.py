@@ -78,10 +78,7 @@ class Engine:
             row = await self._get(f"/containers/{quote(container)}/json")
         except KeyError:
             return None
-        text = row["State"]["FinishedAt"]
-        # Go's zero time says never; its nanoseconds are more than Python reads.
-        moment = datetime.fromisoformat(text[:19]).replace(tzinfo=UTC)
-        return moment if moment.year > 1 else None
+        return _instant(row["State"]["FinishedAt"])
 
     async def events(self) -> AsyncIterator[dict[str, Any]]:
         """What happens to containers and volumes from now on. Raises EngineAway when it ends."""
@@ -115,3 +112,10 @@ class Engine:
             session.get(f"http://docker{path}") as answer,
         ):
             yield answer
+
+
+def _instant(text: str) -> datetime | None:
+    """A time of Go's, whose nanoseconds are more than Python reads; None for its zero, "never"."""
+    whole, _, fraction = text.rstrip("Z").partition(".")
+    moment = datetime.fromisoformat(f"{whole}.{fraction[:6]:0<6}").replace(tzinfo=UTC)
+    return moment if moment.year > 1 else None

@@ -162,8 +162,7 @@ class Reconciler:
         if container.lives:
             return user.count if passing else 1
         ended = await self._engine.ended(user.container)
-        # Known to the second: what was mounted in that very one is looked at once more.
-        died = ended is not None and ended >= user.at.replace(microsecond=0)
+        died = ended is not None and ended >= user.at
         return user.count if passing and not died else 0
 
     async def _let_go(self, user: User, times: int) -> None:
