@@ -184,7 +184,7 @@ SOAKS = {
             "rounds",
             partial(faults, group),
         )
-        for group in ("volumes", "snapshots", "limits", "trash")
+        for group in ("volumes", "snapshots", "limits", "trash", "nodes")
     },
     "faults-etcd": Soak(
         "Every verb over etcd, killed or stopped at every point, is finished or undone within 30 s "
