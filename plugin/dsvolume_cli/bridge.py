@@ -13,7 +13,7 @@ SOCKET = "/run/dsvolume/admin.sock"
 SECONDS = 620.0
 """The bridge itself answers each call within 600 s."""
 LARGEST = 1 << 28
-START = "start it: systemctl start dsvolume-bridge"
+START = "start it (python -m dsvolume_bridge), or set DSVOLUME_SOCKET to its admin socket"
 
 
 class Refused(Exception):
@@ -103,5 +103,5 @@ def _read(path: str, answer: bytes) -> "Any":
     what = "nothing" if not answer else repr(answer[:40].decode(errors="replace"))
     raise NoBridge(
         f"what answers at {path} is no bridge, or one that has just ended: it said {what}; "
-        f"see its log: journalctl -u dsvolume-bridge"
+        f"see what the bridge has written"
     )

@@ -3,12 +3,12 @@
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from test_agent import AGENT, until
 
 from lab.scenarios import KINDS, assert_intact, write_marker
 from lab.site import KEEPS_TRASH, LEASE, NODE, Site, assert_clean
@@ -26,19 +26,6 @@ from libstorage.manager import Given, VolumeManager
 OTHER = "node2"
 EXT4, DIRECTORY = KINDS["ext4"], KINDS["directory"]
 LIVES = "manager._store.owner(); print('here', flush=True); time.sleep(60)"
-AGENT = """
-import signal
-agent = manager.agent()
-signal.signal(signal.SIGTERM, lambda *_: agent.stop())
-agent.run(lambda text: print(text, flush=True))
-"""
-
-
-def until(reached: Callable[[], bool], seconds: float = 10) -> None:
-    end = time.monotonic() + seconds
-    while not reached():
-        assert time.monotonic() < end, "it did not come to that"
-        time.sleep(0.02)
 
 
 @pytest.fixture
