@@ -24,6 +24,11 @@ log = logging.getLogger(__name__)
 
 GRACE = 90.0
 """Seconds that requests have to end after SIGTERM."""
+BACKLOG = 1024
+"""
+Connections that may wait to be accepted: who meets a full queue of a local socket is refused at
+once (EAGAIN, man 2 connect), and Docker starts its containers all at the same time.
+"""
 SAVE_SECONDS = 1.0
 REFRESH_SECONDS = 30.0
 FIRST_FD = 3
@@ -57,7 +62,7 @@ class Sockets:
             listening.bind(str(beside))
         finally:
             os.umask(mask)
-        listening.listen(1024)
+        listening.listen(BACKLOG)
         beside.rename(path)
         return listening
 
@@ -82,7 +87,7 @@ async def serve(module: Module, sockets: Sockets, engine: Engine) -> None:
     ):
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=GRACE)
         await runner.setup()
-        await web.SockSite(runner, sockets.open(name)).start()
+        await web.SockSite(runner, sockets.open(name), backlog=BACKLOG).start()
         runners.append(runner)
     log.info("Serving the volumes of %s", module.node)
     stopped = asyncio.Event()
