@@ -4,8 +4,9 @@ A real Docker engine in a directory of its own, and an image for it that needs n
     with Engine(folder) as engine:
         engine("run", "--rm", "--network", "none", IMAGE, "true")
 
-The engine shares the host's mount namespace and ``/run/docker/plugins``, as a real one does: the
-volume driver of a test has a name of its own.
+It asks every driver that it finds below ``/run/docker`` for the names that it does not know. So each
+engine has a mount namespace of its own, in which that is a folder of its own (``plugins``); what is
+mounted on the host is mounted there too.
 """
 
 import os
@@ -22,7 +23,6 @@ from lab.site import _kill
 from libstorage.host import mounts
 
 IMAGE = "busybox:test"
-PLUGINS = Path("/run/docker/plugins")
 APPLETS = ("sh", "cat", "dd", "df", "echo", "ls", "mount", "rm", "sleep", "sync", "touch", "true")
 DOCKERD = "/usr/sbin/dockerd"
 CONTAINERD = "/usr/bin/containerd"
@@ -38,17 +38,22 @@ class Engine:
     One engine.
 
     folder
-        Everything of it is below.
+        Everything of it is below. A socket's path ends after 107 bytes: keep it short.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.socket = folder / "docker.sock"
+        self.plugins = folder / "run" / "plugins"
         self._process: subprocess.Popen[bytes] | None = None
         self._containerd: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        self.folder.mkdir(parents=True)
+        self.plugins.mkdir(parents=True)
+        Path("/run/docker").mkdir(exist_ok=True)
+        # As systemd has it on every host; else the engine would not see what is mounted.
+        held = [one.path for one in mounts.table() if self.folder.is_relative_to(one.path)]
+        subprocess.run(["mount", "--make-shared", str(max(held))], check=True)
         self._start_containerd()
         self.start()
         self._import()
@@ -59,7 +64,7 @@ class Engine:
         self._clear()
 
     def _start_containerd(self) -> None:
-        """A service of its own, which outlives the engine."""
+        """A service of its own, which outlives the engine, and holds the mount namespace."""
         place = self.folder
         config = place / "containerd.toml"
         config.write_text(
@@ -67,9 +72,11 @@ class Engine:
             f'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
             f'[grpc]\naddress = "{place / "containerd.sock"}"\n'
         )
+        inside = f'mount --bind "{place / "run"}" /run/docker && exec "$@"'
+        apart = ["unshare", "--mount", "--propagation=slave", "sh", "-ec", inside, "sh"]
         with open(place / "containerd.log", "ab") as log:
             self._containerd = subprocess.Popen(
-                [CONTAINERD, f"--config={config}"],
+                [*apart, CONTAINERD, f"--config={config}"],
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
@@ -79,8 +86,10 @@ class Engine:
     def start(self) -> None:
         """Start it, and wait until it answers."""
         place = self.folder
+        assert self._containerd
+        self._wait_for_containerd()
         command = [
-            DOCKERD,
+            *("nsenter", f"--target={self._containerd.pid}", "--mount", DOCKERD),
             f"--host=unix://{self.socket}",
             f"--data-root={place / 'data'}",
             f"--exec-root={place / 'exec'}",
@@ -98,6 +107,13 @@ class Engine:
             assert self._process.poll() is None, (place / "log").read_text()[-2000:]
             assert time.monotonic() < until, (place / "log").read_text()[-2000:]
             time.sleep(0.05)
+
+    def _wait_for_containerd(self) -> None:
+        """Once it has made its socket, its mount namespace is made, too."""
+        until = time.monotonic() + START_SECONDS
+        while not (self.folder / "containerd.sock").is_socket():
+            assert time.monotonic() < until, (self.folder / "containerd.log").read_text()[-2000:]
+            time.sleep(0.02)
 
     def kill(self) -> None:
         """``kill -9``: containers go on under their shims."""

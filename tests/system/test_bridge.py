@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from lab.bridge import Bridge
-from lab.docker import IMAGE, PLUGINS, Engine
+from lab.docker import IMAGE, Engine
 from lab.site import NODE, Site
 
 EXT4 = ("--opt=policy=local", "--opt=fstype=ext4", "--opt=size=8")
@@ -30,7 +30,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 
 @pytest.fixture
 def bridge(site: Site, engine: Engine, tmp_path: Path) -> Iterator[Bridge]:
-    driver = PLUGINS / f"dsvolume{uuid4().hex[:8]}.sock"
+    driver = engine.plugins / f"dsvolume{uuid4().hex[:8]}.sock"
     with Bridge(tmp_path / "bridge", site, driver, engine.socket) as bridge:
         yield bridge
 

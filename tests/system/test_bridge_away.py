@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from lab.bridge import Bridge
-from lab.docker import IMAGE, PLUGINS, Engine
+from lab.docker import IMAGE, Engine
 from lab.etcd import Cluster
 from lab.scenarios import KINDS
 from lab.site import Site
@@ -32,14 +32,14 @@ def site(tmp_path: Path, cluster: Cluster) -> Iterator[Site]:
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    with Engine(tmp_path / "engine") as engine:
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    with Engine(tmp_path_factory.mktemp("docker") / "engine") as engine:
         yield engine
 
 
 @pytest.fixture
 def bridge(site: Site, engine: Engine, tmp_path: Path) -> Iterator[Bridge]:
-    driver = PLUGINS / f"dsvolume{uuid4().hex[:8]}.sock"
+    driver = engine.plugins / f"dsvolume{uuid4().hex[:8]}.sock"
     with Bridge(tmp_path / "bridge", site, driver, engine.socket) as bridge:
         yield bridge
 
