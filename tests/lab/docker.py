@@ -4,9 +4,9 @@ A real Docker engine in a directory of its own, and an image for it that needs n
     with Engine(folder) as engine:
         engine("run", "--rm", "--network", "none", IMAGE, "true")
 
-It asks every driver that it finds below ``/run/docker`` for the names that it does not know. So each
-engine has a mount namespace of its own, in which that is a folder of its own (``plugins``); what is
-mounted on the host is mounted there too.
+It asks every driver that it finds below ``/run/docker`` for the names that it does not know. So
+each engine has a mount namespace of its own, in which that is a folder of its own (``plugins``);
+what is mounted on the host is mounted there too.
 """
 
 import os
