@@ -34,15 +34,17 @@ CHANGE_SECONDS = 100.0
 """Docker gives up after 120."""
 UNMOUNT_SECONDS = 50.0
 UNKNOWN = "1970-01-01T00:00:00Z"
+LOST = "_lost-request"
+"""Stands for the volume of a ``Get`` whose name did not come; no volume may be named so."""
+LOST_TEXT = (
+    "The bridge was restarted while Docker asked for this container's volume; "
+    "remove the container and create it anew"
+)
 OPTIONS = ("policy", "size", "fstype", "shared", "automigrate", "labels", "qos_profile", "qos")
 """Options of a volume that are arguments of ``create``; others are options of its policy."""
 OLDER = {"filesys": "fstype", "profile": "qos_profile"}
 
 Answer = Callable[[JSON], Awaitable[JSON]]
-
-
-class Cut(Exception):
-    """Nothing that may be said is true: the connection is cut."""
 
 
 class Driver:
@@ -84,13 +86,8 @@ class Driver:
             said = await answer(await _body(request, name))
         except Refused as exc:
             said = {"Err": str(exc)}
-        except Cut as exc:
-            log.warning("%s: %s; the connection is cut", name, exc)
-            return _cut(request)
         except Exception:
             log.exception("%s failed", name)
-            if name == "Get":
-                return _cut(request)
             said = {"Err": f"The bridge failed at {name}; see its log"}
         return _said({"Err": "", **said})
 
@@ -100,7 +97,10 @@ class Driver:
         return {"Capabilities": {"Scope": "global"}}
 
     async def _get(self, body: JSON) -> JSON:
-        name = _name(body)
+        name = body.get("Name")
+        if not isinstance(name, str) or name in ("", LOST):
+            log.warning("Get: Docker's request has lost its volume's name")
+            return {"Volume": {"Name": LOST, "Mountpoint": "", "CreatedAt": UNKNOWN}}
         try:
             [record] = await self._look("info", name)
         except Refused as exc:
@@ -111,6 +111,9 @@ class Driver:
             return {"Volume": self._remembered(name, str(exc))}
         except TooSlow:
             return {"Volume": self._remembered(name, f"looking {name} up takes too long")}
+        except Exception:
+            log.exception("Get of %s failed", name)
+            return {"Volume": self._remembered(name, "the bridge failed; see its log")}
         self._cache.put(record)
         return {"Volume": _shown(record, status=True)}
 
@@ -201,7 +204,7 @@ async def _body(request: web.Request, name: str) -> JSON:
         body = None
     if not isinstance(body, dict):
         if name == "Get":
-            raise Cut("the request has no body")
+            return {}
         raise Refused("The request has no JSON object as its body", "InvalidInput")
     return body
 
@@ -210,6 +213,8 @@ def _name(body: JSON) -> str:
     name = body.get("Name")
     if not isinstance(name, str) or not name:
         raise Refused("The request names no volume", "InvalidInput")
+    if name == LOST:
+        raise Refused(LOST_TEXT, "OperationInProgress")
     return name
 
 
@@ -246,9 +251,3 @@ def _slow(function: str, name: str) -> str:
 
 def _said(answer: JSON) -> web.Response:
     return web.Response(text=json.dumps(answer), content_type=CONTENT)
-
-
-def _cut(request: web.Request) -> web.StreamResponse:
-    if request.transport is not None:
-        request.transport.abort()
-    return web.Response()
