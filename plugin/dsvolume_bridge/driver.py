@@ -19,8 +19,12 @@ from typing import Any
 
 from aiohttp import web
 
+from libstorage.errors import InvalidInput
+from libstorage.records import check_name
+
 from .cache import Cache
 from .lanes import Lanes, TooSlow
+from .lookups import Lookups
 from .module import Module, Refused
 
 log = logging.getLogger(__name__)
@@ -57,6 +61,7 @@ class Driver:
         self._module = module
         self._lanes = lanes
         self._cache = cache
+        self._lookups = Lookups(lambda names: module.call("ls", ASKER, names=names))
 
     def app(self) -> web.Application:
         """What is served on the driver's socket."""
@@ -102,14 +107,19 @@ class Driver:
             log.warning("Get: Docker's request has lost its volume's name")
             return {"Volume": {"Name": LOST, "Mountpoint": "", "CreatedAt": UNKNOWN}}
         try:
-            [record] = await self._look("info", name)
+            check_name(name)
+            record = await self._lookups.find(name, LOOK_SECONDS)
+            if record is None:
+                [record] = await self._look("info", name)
+        except InvalidInput as exc:
+            raise Refused(str(exc), "InvalidInput") from exc
         except Refused as exc:
             # Only a name that is proven to be nobody's, or never can be, is said to be absent.
-            if exc.kind in ("NoSuchVolume", "InvalidInput"):
+            if exc.kind == "NoSuchVolume":
                 self._cache.drop(name)
                 raise
             return {"Volume": self._remembered(name, str(exc))}
-        except TooSlow:
+        except (TooSlow, TimeoutError):
             return {"Volume": self._remembered(name, f"looking {name} up takes too long")}
         except Exception:
             log.exception("Get of %s failed", name)

@@ -336,7 +336,7 @@ def info(*names, timeout=None):
 
 
 @_door
-def ls(filter=None):
+def ls(filter=None, names=None):
     """
     All volumes, as a table on the command line.
 
@@ -345,6 +345,9 @@ def ls(filter=None):
         ``policy``, ``fstype``, ``type``, ``node``, ``created_by``, ``shared``, ``state``,
         ``location``, ``protected``, ``qos``, ``profile``, ``inuse``, and ``label``
         (``label=KEY`` or ``label=KEY=VALUE``). Patterns are shell-like.
+
+    names
+        Only those of these volumes that there are; one name, several with commas, or a list.
 
     Returns a list of records.
 
@@ -355,7 +358,8 @@ def ls(filter=None):
         salt 'host1' dsvolume.ls
         salt 'host1' dsvolume.ls filter=policy=local,label=team=web
     """
-    return _manager().ls(_list(filter))
+    wanted = None if names is None else [_name(name) for name in _list(_name(names))]
+    return _manager().ls(_list(filter), wanted)
 
 
 @_door

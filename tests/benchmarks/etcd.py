@@ -54,6 +54,16 @@ class Bare:
             for found in self._ask("range", {"key": self._encode(key)}).get("kvs", ()):
                 json.loads(b64decode(found["value"]).partition(b"\n")[0])
 
+    def together(self, *keys: str) -> None:
+        """One transaction that reads keys, or what is below those that end in ``/``."""
+        asked: list[JSON] = []
+        for key in keys:
+            below = {"range_end": self._encode(f"{key[:-1]}0")} if key.endswith("/") else {}
+            asked.append({"request_range": {"key": self._encode(key), **below}})
+        for answer in self._ask("txn", {"success": asked}).get("responses", ()):
+            for kv in answer.get("response_range", {}).get("kvs", ()):
+                json.loads(b64decode(kv["value"]).partition(b"\n")[0])
+
     def list(self, *prefixes: str, start: str = "") -> None:
         """All values below each prefix; as many pages as it takes."""
         for prefix in prefixes:
@@ -168,8 +178,9 @@ def _life(place: EtcdPlace) -> Callable[[int], Iterator[Step]]:
         writes.transact([kept], {kept: snapshot, f"events/{name}/s": event}, [key])
 
     def info(name: str) -> None:
-        reads.get("schema", f"volumes/{name}", f"access/{name}", f"operations/{name}")
-        reads.list(f"attachments/{name}/")
+        reads.get("schema")
+        volume = (f"volumes/{name}", f"access/{name}", f"operations/{name}")
+        reads.together(*volume, f"attachments/{name}/")
 
     def ls() -> None:
         reads.get("schema")
@@ -181,7 +192,7 @@ def _life(place: EtcdPlace) -> Callable[[int], Iterator[Step]]:
         name = f"db-{number}"
         for step, requests, ours, floor in (
             ("etcd.create", 6, partial(manager.create, name, given), create),
-            ("etcd.info", 5, partial(manager.info, name), info),
+            ("etcd.info", 2, partial(manager.info, name), info),
             ("etcd.ls", 5, manager.ls, lambda _: ls()),
             ("etcd.snapshot", 9, partial(manager.snapshot_create, f"{name}@s"), keep),
         ):

@@ -1,10 +1,8 @@
 """The bridge's two sockets, spoken to as Docker and others do, and as they should not."""
 
-import asyncio
 import json
 import socket
 import stat
-import statistics
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +10,6 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -21,6 +18,7 @@ from hypothesis import strategies as st
 from dsvolume_bridge.lanes import READS
 from lab.bridge import Bridge
 from lab.site import Site
+from lab.volley import volley
 
 CALLS = ("Capabilities", "Create", "Get", "List", "Path", "Mount", "Unmount", "Remove")
 EXT4 = {"policy": "local", "fstype": "ext4", "size": "8"}
@@ -260,31 +258,25 @@ def test_a_slow_peer_keeps_nobody_waiting(bridge: Bridge) -> None:
 
 
 def test_gets_are_quick_while_a_mount_hangs(bridge: Bridge, site: Site) -> None:
-    """200 at once, while one volume is stuck."""
+    """200 at once, of twenty volumes, the stuck one among them."""
     ask(bridge, "Create", Name="stuck", Opts=EXT4)
-    ask(bridge, "Create", Name="other", Opts=EXT4)
+    others = [f"other{number}" for number in range(19)]
+    for name in others:
+        ask(bridge, "Create", Name=name, Opts={"policy": "local"})
     hanging = site.python(HANGS)
     assert hanging.stdout and hanging.stdout.readline() == "at it\n"
+    gets = [("/VolumeDriver.Get", {"Name": name}) for name in ("stuck", *others) * 10]
     with ThreadPoolExecutor(1) as pool:
         mount = pool.submit(ask, bridge, "Mount", Name="stuck", ID="1")
-        times = asyncio.run(_gets(bridge, 200))
+        rounds = [volley(bridge.driver, gets) for _ in range(5)]
         assert not mount.done()
         hanging.kill()
         assert mount.result()["Mountpoint"]
     ask(bridge, "Unmount", Name="stuck", ID="1")
-    for name in ("stuck", "other"):
+    for name in ("stuck", *others):
         ask(bridge, "Remove", Name=name)
-    # All two hundred wait in one queue of two processors: what one costs, times their number.
-    assert statistics.median(times) < 1 and max(times) < 3
-
-
-async def _gets(bridge: Bridge, count: int) -> list[float]:
-    async def one(session: aiohttp.ClientSession) -> float:
-        began = time.monotonic()
-        async with session.post("http://x/VolumeDriver.Get", json={"Name": "other"}) as answer:
-            assert (await answer.json(content_type=None))["Volume"]["Name"] == "other"
-        return time.monotonic() - began
-
-    connector = aiohttp.UnixConnector(str(bridge.driver), limit=count)
-    async with aiohttp.ClientSession(connector=connector) as session:
-        return await asyncio.gather(*(one(session) for _ in range(count)))
+    for answers in rounds:
+        assert [a["Volume"]["Name"] for _, a in answers] == [body["Name"] for _, body in gets]
+    # The best of five: this machine's processors have other work, too.
+    worst = min(max(seconds for seconds, _ in answers) for answers in rounds)
+    assert worst < 0.05, worst

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from libstorage.store.contract import (
+    MAX_READS,
     MAX_WRITES,
     Change,
     Compare,
@@ -58,6 +59,16 @@ class TestReading:
         for number in range(5):
             put(one, "k", number)
             assert numbers(two, "k") == [number]
+
+    def test_several_keys_are_read_together(self, store: Store) -> None:
+        assert list(store.read("a", "b/")) == []
+        for key in ("a", "a0", "b", "b/1", "b/2", "b0", "c/1/x"):
+            put(store, key, len(key))
+        found = store.read("b/", "a", "none", "c/1", "c/1/x", "b/2")
+        assert [entry.key for entry in found] == ["a", "b/1", "b/2", "c/1/x"]
+        assert list(found) == [store.get(entry.key) for entry in found]
+        assert len(store.read(*(f"none/{n}" for n in range(MAX_READS)))) == 0
+        assert list(store.read()) == []
 
     def test_list_keeps_to_prefix_and_key_order(self, store: Store) -> None:
         for key in ("a/2", "a/10", "a/1", "a0", "a", "b/1", "a/1/x", "a/Z"):

@@ -345,6 +345,21 @@ def test_ls_lists_by_name_what_matches_every_filter(manager: VolumeManager, crea
     assert names("state=ok", f"created_by={NODE}", "location=near") == ["db1", "db2", "web"]
 
 
+def test_ls_of_names_lists_those_that_there_are(manager: VolumeManager, create: Create) -> None:
+    names = [f"db{number:02}" for number in range(60)]
+    for name in names:
+        create(name, policy="local")
+    asked = ["none", *reversed(names), "db07"]
+    assert [volume["Name"] for volume in manager.ls(names=asked)] == names
+    assert manager.ls(names=names) == manager.info(*names) == manager.ls()
+    assert manager.ls(["name=db1?"], names=["db11", "db22"]) == manager.info("db11")
+    assert manager.ls(names=[]) == []
+    shown = manager.info("db20", "db01", "db20")
+    assert [volume["Name"] for volume in shown] == ["db20", "db01", "db20"]
+    with pytest.raises(InvalidInput):
+        manager.ls(names=["@"])
+
+
 @pytest.mark.parametrize("text", ["name", "colour=red", "", "=x", "Name=db"])
 def test_an_unknown_filter_is_refused_with_those_there_are(
     manager: VolumeManager, text: str

@@ -247,10 +247,17 @@ class VolumeManager:
         self._context.need_store()
         return self._views.info(names, self._deadline(timeout))
 
-    def ls(self, filters: Sequence[str] = ()) -> list[JSON]:
-        """All volumes, by name, that match every filter (``KEY=PATTERN``)."""
+    def ls(self, filters: Sequence[str] = (), names: Sequence[str] | None = None) -> list[JSON]:
+        """
+        All volumes, by name, that match every filter (``KEY=PATTERN``).
+
+        names
+            Of these only, as far as there are such now; nothing is waited for.
+        """
+        for name in names or ():
+            check_name(name)
         self._context.need_store()
-        return self._views.ls(filters)
+        return self._views.ls(filters, names)
 
     def usage(
         self,

@@ -12,6 +12,7 @@ from ..errors import InvalidInput
 from ..host import mounts
 from ..host.throttling import NONE, Limits
 from ..records import ATTACHED, JSON, NEVER, Attachment, Operation, User
+from ..store.contract import MAX_READS
 from . import keys
 from .context import Context, Deadline
 from .journal import Journal
@@ -32,6 +33,8 @@ _FIELDS = {
     "qos": "QoSState",
     "profile": "QoSProfile",
 }
+TOGETHER = MAX_READS // 4
+"""Volumes whose keys are read at once."""
 FILTERS = (*_FIELDS, "label", "inuse")
 
 
@@ -67,24 +70,43 @@ class Views:
         self._lookup = lookup
         self._limiter = limiter
 
-    def info(self, names: Iterable[str], deadline: Deadline) -> list[JSON]:
-        """The volumes of these names. Raises NoSuchVolume."""
-        records = [self._lookup.known(name, deadline)[0].value for name in names]
+    def info(self, names: Sequence[str], deadline: Deadline) -> list[JSON]:
+        """The volumes of these names; a create in progress is waited for. Raises NoSuchVolume."""
+        views = {view["Name"]: view for view in self.those(names)}
+        for name in names:
+            while name not in views:
+                self._lookup.known(name, deadline)
+                views |= {view["Name"]: view for view in self.those([name])}
+        return [views[name] for name in names]
+
+    def those(self, names: Iterable[str]) -> list[JSON]:
+        """The volumes of these names that there are now, in this order, each once."""
+        wanted = tuple(dict.fromkeys(names))
         look = self._look()
         views = []
-        for record in records:
-            name = record["Name"]
-            access = self._store.get(keys.access(name))
-            found = self._journal.find(name)
-            attachments = list(self._store.values(keys.attachments(name)))
-            view = _view(
-                record,
-                attachments,
-                access.value if access else None,
-                self._operation(found[1]) if found else None,
-                look,
-            )
-            views.append(self._limited(view, attachments, look))
+        for start in range(0, len(wanted), TOGETHER):
+            views += self._read(wanted[start : start + TOGETHER], look)
+        return views
+
+    def _read(self, names: Sequence[str], look: Look) -> list[JSON]:
+        found = {
+            entry.key: entry.value
+            for entry in self._store.read(*(key for name in names for key in _keys(name)))
+        }
+        views = []
+        for name in names:
+            volume, access, operation, below = _keys(name)
+            if volume in found:
+                attachments = [value for key, value in found.items() if key.startswith(below)]
+                changing = found.get(operation)
+                view = _view(
+                    found[volume],
+                    attachments,
+                    found.get(access),
+                    self._operation(Operation.from_json(changing)) if changing else None,
+                    look,
+                )
+                views.append(self._limited(view, attachments, look))
         return views
 
     def _limited(self, view: JSON, attachments: Sequence[JSON], look: Look) -> JSON:
@@ -94,9 +116,18 @@ class Views:
         rows = [{"Cgroup": place, **shown(now)} for place, now in found.items() if now != NONE]
         return {**view, "QoSScope": self._limiter.scope if rows else "", "QoSLimits": rows or None}
 
-    def ls(self, filters: Sequence[str]) -> list[JSON]:
-        """All volumes that match every filter (``KEY=PATTERN``), by name."""
+    def ls(self, filters: Sequence[str], names: Iterable[str] | None = None) -> list[JSON]:
+        """
+        All volumes that match every filter (``KEY=PATTERN``), by name.
+
+        names
+            Of these only.
+        """
         wanted = [_filter(text) for text in filters]
+        views = self._all() if names is None else self.those(sorted(names))
+        return [view for view in views if all(matches(view) for matches in wanted)]
+
+    def _all(self) -> list[JSON]:
         attachments = defaultdict(list)
         for attachment in self._store.values(keys.ATTACHMENTS):
             attachments[attachment["Volume"]].append(attachment)
@@ -109,7 +140,7 @@ class Views:
             mine = attachments.get(name, ())
             view = _view(record, mine, access.get(name), operations.get(name), look)
             views.append(self._limited(view, mine, look))
-        return [view for view in views if all(matches(view) for matches in wanted)]
+        return views
 
     def operations(self) -> list[JSON]:
         """The changes in progress, also those whose owner has died."""
@@ -132,6 +163,11 @@ class Views:
             "Age": round(max(age, 0.0), 1),
             "Alive": self._journal.alive(operation),
         }
+
+
+def _keys(name: str) -> tuple[str, str, str, str]:
+    """Where a volume's view comes from."""
+    return keys.volume(name), keys.access(name), keys.operation(name), keys.attachments(name)
 
 
 def _view(

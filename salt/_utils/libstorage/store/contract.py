@@ -15,6 +15,8 @@ Values = list[Value]
 
 MAX_WRITES = 100
 """Writes in one transaction, at most (etcd's default limit is 128 operations)."""
+MAX_READS = 100
+"""Keys in one read, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,13 @@ class Store(Protocol):
 
     def get(self, key: str, *, linearizable: bool = False) -> Entry | None:
         """The key's entry, or None where it is absent."""
+
+    def read(self, *keys: str) -> Sequence[Entry]:
+        """
+        The entries of several keys that are there, in key order, of one linearizable read.
+
+        A key that ends in ``/`` stands for all below it. At most MAX_READS keys.
+        """
 
     def list(self, prefix: str, *, linearizable: bool = False) -> Iterator[Entry]:
         """All entries whose key starts with ``prefix``, in key order, read in pages."""

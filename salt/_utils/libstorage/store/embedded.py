@@ -18,6 +18,7 @@ import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
 
 from ..errors import Compacted
@@ -64,6 +65,17 @@ class EmbeddedStore:
         """The key's entry, or None; every read here is linearizable."""
         rows = self._database.rows("SELECT value, revision FROM kv WHERE key = ?", key)
         return Entry(key, json.loads(rows[0][0]), rows[0][1]) if rows else None
+
+    def read(self, *keys: str) -> Sequence[Entry]:
+        """The entries of several keys, or of all below those that end in ``/``, of one read."""
+        if not keys:
+            return []
+        ranges = [(key, key + LAST) if key.endswith("/") else (key, key + "\0") for key in keys]
+        query = "SELECT key, value, revision FROM kv WHERE {} ORDER BY key".format(
+            " OR ".join(["key >= ? AND key < ?"] * len(ranges))
+        )
+        rows = self._database.rows(query, *chain.from_iterable(ranges))
+        return [Entry(key, json.loads(text), revision) for key, text, revision in rows]
 
     def list(self, prefix: str, *, linearizable: bool = False) -> Iterator[Entry]:
         """All entries below ``prefix`` in key order; each page is a read of its own."""

@@ -100,6 +100,18 @@ class EtcdStore:
             return self._entry(found)
         return None
 
+    def read(self, *keys: str) -> Sequence[Entry]:
+        """The entries of several keys, or of all below those that end in ``/``, of one read."""
+        ranges = [
+            {"key": self._encode(key)} | ({"range_end": self._end(key)} if key[-1] == "/" else {})
+            for key in keys
+        ]
+        body = {"success": [{"request_range": one} for one in ranges]}
+        answer, _ = self._client.call("kv/txn", body)
+        responses = [one.get("response_range", {}) for one in answer.get("responses", ())]
+        found = {kv["key"]: kv for response in responses for kv in response.get("kvs", ())}
+        return sorted(map(self._entry, found.values()), key=lambda entry: entry.key)
+
     def list(self, prefix: str, *, linearizable: bool = False) -> Iterator[Entry]:
         """All entries below ``prefix`` in key order; each page is a read of its own."""
         for page in self._pages(prefix, steady=False):
