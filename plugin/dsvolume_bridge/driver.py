@@ -140,14 +140,19 @@ class Driver:
         return _shown(held, status=True)
 
     async def _list(self, _: JSON) -> JSON:
+        read = partial(self._cache.follow, partial(self._module.call, "index", ASKER))
         try:
-            records = await self._look("ls")
+            records = await self._lanes.read(read, LOOK_SECONDS)
         except (Refused, TooSlow) as exc:
             log.warning("List: %s; answered from the cache", exc)
-            records = [{**record, "Mountpoint": ""} for record in self._cache.all()]
-        else:
-            self._cache.replace(records)
-        return {"Volumes": [_shown(record) for record in records]}
+            records = self._cache.all()
+        points = await self._lanes.read(self._module.mountpoints, LOOK_SECONDS)
+        return {
+            "Volumes": [
+                _shown({**record, "Mountpoint": points.get(record["Name"], "")})
+                for record in records
+            ]
+        }
 
     async def _path(self, body: JSON) -> JSON:
         got = await self._get(body)

@@ -1,6 +1,7 @@
 """The minion's module ``dsvolume``, called in this process."""
 
 import inspect
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,11 @@ class Module:
         point = self.settings().mount_root / name
         return str(point) if mounts.at(point) is not None else ""
 
+    def mountpoints(self) -> dict[str, str]:
+        """The volumes that are mounted on this host, with where, asked of the host alone."""
+        root = self.settings().mount_root
+        return {one.path.name: str(one.path) for one in mounts.table() if one.path.parent == root}
+
     def remembered(self) -> list[dict[str, Any]]:
         """This boot's attachments here, as this host remembers them."""
         found: list[dict[str, Any]] = self.call("attachments", {})
@@ -66,10 +72,14 @@ class Module:
 
     def functions(self) -> dict[str, inspect.Signature]:
         """The module's functions and what they take."""
+        # Asked for the names of its functions, the loader loads every module there is: 30 MB.
+        module = sys.modules[self._functions[f"{PREFIX}version"].__module__]
         return {
-            name.removeprefix(PREFIX): inspect.signature(self._functions[name])
-            for name in self._functions
-            if name.startswith(PREFIX)
+            name: inspect.signature(self._functions[f"{PREFIX}{name}"])
+            for name, value in vars(module).items()
+            if inspect.isfunction(value)
+            and value.__module__ == module.__name__
+            and not name.startswith("_")
         }
 
     def call(self, function: str, asker: dict[str, Any], *args: Any, **kwargs: Any) -> Any:

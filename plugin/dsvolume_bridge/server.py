@@ -121,5 +121,6 @@ async def _refresh(cache: Cache, module: Module, lanes: Lanes) -> None:
     """Volumes that were made and removed elsewhere."""
     while True:
         with suppress(Refused, TooSlow):
-            cache.replace(await lanes.read(partial(module.call, "ls", ASKER), REFRESH_SECONDS))
+            read = partial(cache.follow, partial(module.call, "index", ASKER))
+            await lanes.read(read, REFRESH_SECONDS)
         await asyncio.sleep(REFRESH_SECONDS)

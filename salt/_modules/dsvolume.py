@@ -363,6 +363,26 @@ def ls(filter=None, names=None):
 
 
 @_door
+def index(known=None):
+    """
+    Which volumes there are, for somebody who keeps their records up to date. For bridges.
+
+    known
+        The revisions of the records that he has, by name.
+
+    Returns ``{"Revisions": {name: revision}, "Records": [record]}``: all volumes; the records, as
+    they are stored, of those that are not known, or known at another revision.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'host1' dsvolume.index known='{db: 17}'
+    """
+    return _manager().index(known or {})
+
+
+@_door
 def usage(*names, summary=True, timeout=None):
     """
     The room that the files of volumes take on this node, mounted or not.

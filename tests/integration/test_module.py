@@ -25,6 +25,7 @@ FUNCTIONS = [
     "fence",
     "force_detach",
     "forget_node",
+    "index",
     "info",
     "label",
     "ls",

@@ -70,6 +70,15 @@ class TestReading:
         assert len(store.read(*(f"none/{n}" for n in range(MAX_READS)))) == 0
         assert list(store.read()) == []
 
+    def test_revisions_tell_the_last_change_of_each_key(self, store: Store) -> None:
+        assert store.revisions("a/") == {}
+        for key in ("a", "a/1", "a/2", "a/3", "a0"):
+            put(store, key)
+        put(store, "a/2", 7)
+        store.transact([], [Delete("a/3")])
+        assert store.revisions("a/") == {e.key: e.revision for e in store.list("a/")}
+        assert list(store.revisions("a/")) == ["a/1", "a/2"]
+
     def test_list_keeps_to_prefix_and_key_order(self, store: Store) -> None:
         for key in ("a/2", "a/10", "a/1", "a0", "a", "b/1", "a/1/x", "a/Z"):
             put(store, key)
@@ -86,6 +95,7 @@ class TestReading:
         put(store, "many0")
         assert keys(store, "many/") == wanted
         assert numbers(store, "many/") == list(range(2500))
+        assert list(store.revisions("many/")) == wanted
 
     def test_values_of_a_part_keep_to_its_ends_and_to_the_prefix(self, store: Store) -> None:
         for number, key in enumerate(("a/1", "a/2", "a/3", "b/1")):

@@ -259,6 +259,19 @@ class VolumeManager:
         self._context.need_store()
         return self._views.ls(filters, names)
 
+    def index(self, known: Mapping[str, int]) -> JSON:
+        """
+        Which volumes there are, for somebody who keeps their records up to date.
+
+        known
+            The revisions of the records that he has, by name.
+
+        Returns ``{"Revisions": {name: revision}, "Records": [record]}``: all volumes; the stored
+        records of those that are not known, or at another revision.
+        """
+        self._context.need_store()
+        return self._views.index(known)
+
     def usage(
         self,
         *names: str,

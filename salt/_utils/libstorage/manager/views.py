@@ -4,7 +4,7 @@ import fnmatch
 import json
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -35,6 +35,8 @@ _FIELDS = {
 }
 TOGETHER = MAX_READS // 4
 """Volumes whose keys are read at once."""
+MANY = 5 * MAX_READS
+"""So many records are read faster with all others than by their names."""
 FILTERS = (*_FIELDS, "label", "inuse")
 
 
@@ -141,6 +143,19 @@ class Views:
             view = _view(record, mine, access.get(name), operations.get(name), look)
             views.append(self._limited(view, mine, look))
         return views
+
+    def index(self, known: Mapping[str, int]) -> JSON:
+        """All volumes' names, with their records' revisions, and the records of those not known."""
+        held = self._store.revisions(keys.VOLUMES)
+        now = {key.removeprefix(keys.VOLUMES): revision for key, revision in held.items()}
+        other = [keys.volume(name) for name, at in now.items() if known.get(name) != at]
+        if len(other) > MANY:
+            return {"Revisions": now, "Records": list(self._store.values(keys.VOLUMES))}
+        records: list[JSON] = []
+        for start in range(0, len(other), MAX_READS):
+            found = self._store.read(*other[start : start + MAX_READS])
+            records += [entry.value for entry in found]
+        return {"Revisions": now, "Records": records}
 
     def operations(self) -> list[JSON]:
         """The changes in progress, also those whose owner has died."""

@@ -101,6 +101,9 @@ class Store(Protocol):
             Keys, of which only those with ``start <= key < end`` are read; "": no such limit.
         """
 
+    def revisions(self, prefix: str) -> dict[str, int]:
+        """The keys below ``prefix`` with the revision of each's last change, of one read."""
+
     def revision(self) -> int:
         """The store's revision now."""
 

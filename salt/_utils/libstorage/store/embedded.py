@@ -71,9 +71,9 @@ class EmbeddedStore:
         if not keys:
             return []
         ranges = [(key, key + LAST) if key.endswith("/") else (key, key + "\0") for key in keys]
-        query = "SELECT key, value, revision FROM kv WHERE {} ORDER BY key".format(
-            " OR ".join(["key >= ? AND key < ?"] * len(ranges))
-        )
+        # Joined by OR, they would be looked for in the whole table.
+        one = "SELECT key, value, revision FROM kv WHERE key >= ? AND key < ?"
+        query = " UNION ".join([one] * len(ranges)) + " ORDER BY key"
         rows = self._database.rows(query, *chain.from_iterable(ranges))
         return [Entry(key, json.loads(text), revision) for key, text, revision in rows]
 
@@ -105,6 +105,11 @@ class EmbeddedStore:
             return values
 
         return self._database.read(decode, [])
+
+    def revisions(self, prefix: str) -> dict[str, int]:
+        """The keys below ``prefix`` with the revision of each's last change, of one read."""
+        query = "SELECT key, revision FROM kv WHERE key >= ? AND key < ? ORDER BY key"
+        return dict(self._database.rows(query, prefix, prefix + LAST))
 
     def revision(self) -> int:
         """The store's revision now."""

@@ -68,6 +68,7 @@ from .etcd_settings import EtcdSettings
 from .etcd_watch import Watch, decoded
 
 _PAGE = 2000
+_PAGE_OF_KEYS = 10_000
 _OWNERS = "owners/"
 _LAST = "\U0010ffff"  # sorts after every key
 
@@ -141,6 +142,20 @@ class EtcdStore:
                 page = coming.result() if coming else ()
         return values
 
+    def revisions(self, prefix: str) -> dict[str, int]:
+        """The keys below ``prefix`` with the revision of each's last change, of one revision."""
+        while True:
+            try:
+                return {
+                    self._relative(b64decode(kv["key"]).decode()): int(kv["mod_revision"])
+                    for page in self._pages(prefix, steady=True, keys_only=True)
+                    for kv in page
+                }
+            except Refused as refusal:
+                # As with values: compacted away meanwhile.
+                if "compacted" not in refusal.words:
+                    raise
+
     def revision(self) -> int:
         """etcd's revision now."""
         body = {"key": self._encode(""), "count_only": True}
@@ -161,13 +176,20 @@ class EtcdStore:
             yield Change(self._relative(key), None if value is None else _value(value), at)
 
     def _pages(
-        self, prefix: str, start: str = "", end: str = "", *, steady: bool
+        self,
+        prefix: str,
+        start: str = "",
+        end: str = "",
+        *,
+        steady: bool,
+        keys_only: bool = False,
     ) -> "Iterator[Sequence[JSON]]":
         """The encoded entries in pages; steady: all of the first page's revision."""
         body: JSON = {
             "key": self._encode(max(prefix, start)),
             "range_end": self._encode(end) if "" < end < prefix + _LAST else self._end(prefix),
-            "limit": str(_PAGE),
+            "limit": str(_PAGE_OF_KEYS if keys_only else _PAGE),
+            "keys_only": keys_only,
         }
         while True:
             answer, _ = self._client.call("kv/range", body)
