@@ -2,10 +2,10 @@
 
 import argparse
 import asyncio
-import logging
 import sys
 from pathlib import Path
 
+from . import logs
 from .engine import Engine
 from .module import Module, Refused
 from .server import Sockets, serve
@@ -34,8 +34,9 @@ def main() -> int:
         "--engine", type=Path, default=Path("/run/docker.sock"), help="the engine's own socket"
     )
     parser.add_argument("--log-level", default="INFO", choices=("DEBUG", "INFO", "WARNING"))
+    parser.add_argument("--log-format", default=logs.FORMATS[0], choices=logs.FORMATS)
     options = parser.parse_args()
-    logging.basicConfig(level=options.log_level, format="%(levelname)s %(name)s: %(message)s")
+    logs.begin(options.log_level, options.log_format)
     try:
         module = Module(options.config_dir)
         sockets = Sockets(options.driver_socket, options.admin_socket)

@@ -3,8 +3,10 @@ The administration's socket: the module's functions as HTTP and JSON, for root a
 
 ``POST /v1/call`` with ``{"function": "create", "args": ["db"], "kwargs": {"size": 8}}`` answers
 ``{"return": ...}``, or with status 409 ``{"error": {"type": "VolumeExists", "text": ...}}``.
+``GET /metrics`` answers in Prometheus' text format.
 """
 
+import asyncio
 import json
 import logging
 import pwd
@@ -16,6 +18,7 @@ from typing import Any
 from aiohttp import web
 
 from .lanes import Lanes, TooSlow
+from .metrics import CONTENT_TYPE, Metrics
 from .module import Module, Refused
 
 log = logging.getLogger(__name__)
@@ -33,8 +36,9 @@ CREDENTIALS = struct.Struct("3i")
 class Admin:
     """The handlers of the administration's calls."""
 
-    def __init__(self, module: Module, lanes: Lanes) -> None:
+    def __init__(self, module: Module, lanes: Lanes, metrics: Metrics) -> None:
         self._module = module
+        self._metrics = metrics
         self._lanes = lanes
         self._functions = module.functions()
 
@@ -42,19 +46,34 @@ class Admin:
         """What is served on the administration's socket."""
         app = web.Application(client_max_size=1 << 20)
         app.router.add_post("/v1/call", self._call)
+        app.router.add_get("/metrics", self._tell)
         return app
+
+    async def _tell(self, _: web.Request) -> web.Response:
+        text = await asyncio.to_thread(self._metrics.text)
+        return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE})
 
     async def _call(self, request: web.Request) -> web.Response:
         try:
-            return _said(200, {"return": await self._do(await _body(request), _asker(request))})
+            function, args, kwargs = self._understood(await _body(request))
         except Refused as exc:
-            return _said(409, {"error": {"type": exc.kind, "text": str(exc)}})
-        except Exception:
-            log.exception("A call failed")
-            text = "The bridge failed at this call; see its log"
-            return _said(500, {"error": {"type": "BridgeError", "text": text}})
+            return _refused(exc)
+        with self._metrics.call("cli", function) as call:
+            call.about(args[0] if args else kwargs.get("name"))
+            try:
+                answer = await self._do(function, args, kwargs, _asker(request))
+                return _said(200, {"return": answer})
+            except Refused as exc:
+                call.refused = str(exc)
+                return _refused(exc)
+            except Exception:
+                log.exception("%s failed", function)
+                call.failed = True
+                text = "The bridge failed at this call; see its log"
+                return _said(500, {"error": {"type": "BridgeError", "text": text}})
 
-    async def _do(self, body: JSON, asker: JSON) -> Any:
+    def _understood(self, body: JSON) -> tuple[str, list[Any], JSON]:
+        """A function that there is, with arguments that it takes. Raises Refused."""
         function, args, kwargs = _read(body)
         signature = self._functions.get(function)
         if signature is None:
@@ -63,6 +82,9 @@ class Admin:
             signature.bind(*args, **kwargs)
         except TypeError as exc:
             raise Refused(f"{function}: {exc}", "InvalidInput") from None
+        return function, args, kwargs
+
+    async def _do(self, function: str, args: list[Any], kwargs: JSON, asker: JSON) -> Any:
         work = partial(self._module.call, function, asker, *args, **kwargs)
         try:
             if function in READS:
@@ -105,6 +127,10 @@ def _asker(request: web.Request) -> JSON:
     except KeyError:
         user = str(uid)
     return {"door": "cli", "user": user}
+
+
+def _refused(exc: Refused) -> web.Response:
+    return _said(409, {"error": {"type": exc.kind, "text": str(exc)}})
 
 
 def _said(status: int, answer: JSON) -> web.Response:

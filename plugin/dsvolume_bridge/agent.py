@@ -29,6 +29,11 @@ class HostedAgent:
         self._agent: Agent | None = None
         self._thread = threading.Thread(target=self._run, name="agent", daemon=True)
 
+    @property
+    def runs(self) -> bool:
+        """Is it at work now?"""
+        return self._agent is not None
+
     def start(self) -> None:
         self._thread.start()
 
@@ -56,4 +61,5 @@ class HostedAgent:
             if not self._stopped.is_set():
                 agent.run(lambda says: log.info("%s", says))
         finally:
+            self._agent = None
             manager.close()

@@ -24,7 +24,9 @@ from libstorage.records import check_name
 
 from .cache import Cache
 from .lanes import Lanes, TooSlow
+from .logs import About
 from .lookups import Lookups
+from .metrics import Metrics
 from .module import Module, Refused
 
 log = logging.getLogger(__name__)
@@ -55,12 +57,18 @@ class Driver:
     """The handlers of one engine's calls."""
 
     def __init__(
-        self, module: Module, lanes: Lanes, cache: Cache, activated: Callable[[], None]
+        self,
+        module: Module,
+        lanes: Lanes,
+        cache: Cache,
+        metrics: Metrics,
+        activated: Callable[[], None],
     ) -> None:
         self._activated = activated
         self._module = module
         self._lanes = lanes
         self._cache = cache
+        self._metrics = metrics
         self._lookups = Lookups(lambda names: module.call("ls", ASKER, names=names))
 
     def app(self) -> web.Application:
@@ -87,13 +95,18 @@ class Driver:
 
     async def _serve(self, name: str, answer: Answer, request: web.Request) -> web.StreamResponse:
         """One call: its body read, its answer or its error said."""
-        try:
-            said = await answer(await _body(request, name))
-        except Refused as exc:
-            said = {"Err": str(exc)}
-        except Exception:
-            log.exception("%s failed", name)
-            said = {"Err": f"The bridge failed at {name}; see its log"}
+        with self._metrics.call("docker", name) as call:
+            try:
+                body = await _body(request, name)
+                call.about(body.get("Name"), body.get("ID"))
+                said = await answer(body)
+            except Refused as exc:
+                call.refused = str(exc)
+                said = {"Err": str(exc)}
+            except Exception:
+                log.exception("%s failed", name)
+                call.failed = True
+                said = {"Err": f"The bridge failed at {name}; see its log"}
         return _said({"Err": "", **said})
 
     # -- the calls ----------------------------------------------------------------------------
@@ -134,7 +147,8 @@ class Driver:
         Whoever is then given an error makes a local volume of a name that is new to him; whoever is
         told that there is one fails at its mount.
         """
-        log.warning("Get: %s; %s is answered for all the same", reason, name)
+        log.warning(About("Get is answered all the same", volume=name, reason=reason))
+        self._metrics.remembered.inc()
         record = self._cache.get(name) or {"Name": name, "CreatedAt": UNKNOWN}
         held = {**record, "Mountpoint": self._module.mountpoint(name), "Err": reason}
         return _shown(held, status=True)
@@ -144,7 +158,8 @@ class Driver:
         try:
             records = await self._lanes.read(read, LOOK_SECONDS)
         except (Refused, TooSlow) as exc:
-            log.warning("List: %s; answered from the cache", exc)
+            log.warning(About("List is answered from the cache", reason=str(exc)))
+            self._metrics.remembered.inc()
             records = self._cache.all()
         points = await self._lanes.read(self._module.mountpoints, LOOK_SECONDS)
         return {

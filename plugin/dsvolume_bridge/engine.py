@@ -57,6 +57,8 @@ class Engine:
     def __init__(self, path: Path, driver: str) -> None:
         self._path = path
         self._driver = driver
+        self.answers = False
+        """Is it there, and tells its events?"""
 
     async def containers(self) -> dict[str, Container]:
         """All containers, by id. Raises EngineAway."""
@@ -85,10 +87,13 @@ class Engine:
         filters = quote(json.dumps({"type": ["container", "volume"]}))
         try:
             async with self._asked(f"/events?filters={filters}", None) as answer:
+                self.answers = True
                 async for line in answer.content:
                     yield json.loads(line)
         except (aiohttp.ClientError, OSError, ValueError) as exc:
             raise EngineAway(str(exc)) from exc
+        finally:
+            self.answers = False
         raise EngineAway("the stream of events has ended")
 
     async def _get(self, path: str) -> Any:

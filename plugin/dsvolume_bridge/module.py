@@ -15,6 +15,8 @@ from libstorage.config import Config
 from libstorage.host import mounts
 
 PREFIX = "dsvolume."
+WITHOUT_STORE = frozenset(("attachments", "mount", "unmount", "version"))
+"""What may be answered while the store is away."""
 
 
 class Refused(Exception):
@@ -43,6 +45,8 @@ class Module:
         opts["file_client"] = "local"
         self._caller = salt.client.Caller(mopts=opts)
         self._opts = opts
+        self.store_answers = True
+        """Did the store, when it was last asked?"""
         self.node: str = opts["id"]
         if f"{PREFIX}version" not in self._functions:
             raise Refused(self._functions.missing_fun_string(f"{PREFIX}version"), "ConfigInvalid")
@@ -93,6 +97,11 @@ class Module:
         """
         with doors.asked_by(asker):
             try:
-                return self._functions[f"{PREFIX}{function}"](*args, **kwargs)
+                answer = self._functions[f"{PREFIX}{function}"](*args, **kwargs)
             except CommandExecutionError as exc:
-                raise Refused(str(exc), type(exc.__cause__ or exc).__name__) from exc
+                kind = type(exc.__cause__ or exc).__name__
+                self.store_answers = kind != "StoreUnavailable"
+                raise Refused(str(exc), kind) from exc
+            if function not in WITHOUT_STORE:
+                self.store_answers = True
+            return answer

@@ -11,12 +11,15 @@ from pathlib import Path
 
 from aiohttp import web
 
+from libstorage import __version__
+
 from .admin import Admin
 from .agent import HostedAgent
 from .cache import Cache
 from .driver import Driver
 from .engine import Engine
 from .lanes import Lanes, TooSlow
+from .metrics import Metrics
 from .module import Module, Refused
 from .reconcile import ASKER, Reconciler
 
@@ -79,11 +82,22 @@ def _held() -> dict[str, socket.socket]:
 async def serve(module: Module, sockets: Sockets, engine: Engine) -> None:
     """Answer until SIGTERM or SIGINT; what was begun is then finished."""
     lanes, cache = Lanes(), Cache(module.settings().run_dir / "volumes.json")
+    metrics = Metrics(module.node, __version__)
     reconciler = Reconciler(module, lanes, engine)
+    agent = HostedAgent(module.settings)
+    metrics.show(
+        {
+            "store": lambda: module.store_answers,
+            "engine": lambda: engine.answers,
+            "agent": lambda: agent.runs,
+        },
+        cache.all,
+        module.remembered,
+    )
     runners = []
     for name, app in (
-        ("driver", Driver(module, lanes, cache, reconciler.activated).app()),
-        ("admin", Admin(module, lanes).app()),
+        ("driver", Driver(module, lanes, cache, metrics, reconciler.activated).app()),
+        ("admin", Admin(module, lanes, metrics).app()),
     ):
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=GRACE)
         await runner.setup()
@@ -94,7 +108,6 @@ async def serve(module: Module, sockets: Sockets, engine: Engine) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
-    agent = HostedAgent(module.settings)
     agent.start()
     beside = [
         asyncio.create_task(work)

@@ -14,6 +14,7 @@ import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
 
 from dsvolume_bridge.lanes import READS
 from lab.bridge import Bridge
@@ -187,6 +188,52 @@ def test_what_is_no_call_is_told_so(bridge: Bridge, body: bytes, said: str) -> N
 def test_the_sockets_are_roots_alone(bridge: Bridge) -> None:
     for path in (bridge.driver, bridge.admin):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def metrics(bridge: Bridge) -> dict[str, float]:
+    connection = Unix(bridge.admin)
+    connection.request("GET", "/metrics")
+    answer = connection.getresponse()
+    assert answer.status == 200 and answer.headers["Content-Type"].startswith("text/plain")
+    families = text_string_to_metric_families(answer.read().decode())
+    return {
+        " ".join((sample.name, *sample.labels.values())): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+def test_metrics_tell_what_was_asked_and_what_is_there(bridge: Bridge) -> None:
+    before = metrics(bridge)
+    ask(bridge, "Create", Name="meant", Opts={"policy": "local"})
+    ask(bridge, "Mount", Name="meant", ID="1")
+    ask(bridge, "Mount", Name="meant", ID="2")
+    assert ask(bridge, "Remove", Name="meant")["Err"]
+    ask(bridge, "List")  # by which the bridge hears of it
+    now = metrics(bridge)
+
+    def grown(key: str) -> float:
+        return now[key] - before.get(key, 0)
+
+    assert grown("dsvolume_calls_total Mount docker done") == 2
+    assert grown("dsvolume_call_seconds_count Mount docker") == 2
+    assert grown("dsvolume_calls_total Remove docker refused") == 1
+    assert now["dsvolume_calls_open docker"] == 0
+    assert now["dsvolume_users meant"] == 2
+    assert grown("dsvolume_volumes local") == 1
+    assert now["dsvolume_up store"] == now["dsvolume_up agent"] == 1
+    assert now["dsvolume_up engine"] == 0
+    assert now["process_resident_memory_bytes"] < 150e6
+    for id in "12":
+        ask(bridge, "Unmount", Name="meant", ID=id)
+    ask(bridge, "Remove", Name="meant")
+
+
+def test_changes_are_logged_with_their_facts(bridge: Bridge) -> None:
+    ask(bridge, "Mount", Name="not there", ID="0123456789abcdef")
+    [line] = [line for line in bridge.log.splitlines() if '"not there"' in line]
+    assert line.startswith("time=2") and "level=info from=metrics" in line
+    assert 'msg="Mount refused" door=docker volume="not there" mount=0123456789ab reason="' in line
 
 
 # -- what should not be

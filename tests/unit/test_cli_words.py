@@ -19,7 +19,7 @@ from dsvolume_cli.commands import COMMANDS, GROUPS, find, members
 from dsvolume_cli.words import BOOL, LIST, NUMBER, TEXT, Flag, WrongUsage, parse
 
 ROOT = Path(__file__).resolve().parents[2]
-FOR_BRIDGES = {"attachments", "tie"}
+FOR_BRIDGES = {"attachments", "index", "tie"}
 """Functions that nobody calls by hand."""
 CREATE = COMMANDS["create"].flags
 QOS = COMMANDS["qos create"].flags
