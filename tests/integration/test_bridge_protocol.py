@@ -1,6 +1,7 @@
 """The bridge's two sockets, spoken to as Docker and others do, and as they should not."""
 
 import json
+import re
 import socket
 import stat
 import time
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from dsvolume_bridge.lanes import READS
-from lab.bridge import Bridge
+from lab.bridge import ROOT, Bridge
 from lab.site import Site
 from lab.volley import volley
 
@@ -227,6 +228,21 @@ def test_metrics_tell_what_was_asked_and_what_is_there(bridge: Bridge) -> None:
     for id in "12":
         ask(bridge, "Unmount", Name="meant", ID=id)
     ask(bridge, "Remove", Name="meant")
+
+
+def test_the_board_and_the_documentation_know_the_figures_there_are(bridge: Bridge) -> None:
+    ask(bridge, "Create", Name="shown", Opts={"policy": "local"})
+    ask(bridge, "Mount", Name="shown", ID="1")
+    there = {key.partition(" ")[0] for key in metrics(bridge)}
+    ask(bridge, "Unmount", Name="shown", ID="1")
+    ask(bridge, "Remove", Name="shown")
+    board = json.loads((ROOT / "plugin/grafana/dsvolume.json").read_text())
+    asked = " ".join(t["expr"] for panel in board["panels"] for t in panel["targets"])
+    assert set(re.findall(r"\b(?:dsvolume|process)_\w+", asked)) <= there
+    table = (ROOT / "docs/metrics.md").read_text()
+    told = set(re.findall(r"^\| `(dsvolume_\w+)`", table, re.MULTILINE))
+    parts = re.compile("_(bucket|count|sum)$")
+    assert told == {parts.sub("", name) for name in there if name.startswith("dsvolume_")}
 
 
 def test_changes_are_logged_with_their_facts(bridge: Bridge) -> None:
