@@ -33,7 +33,9 @@ Connections that may wait to be accepted: who meets a full queue of a local sock
 once (EAGAIN, man 2 connect), and Docker starts its containers all at the same time.
 """
 SAVE_SECONDS = 1.0
-REFRESH_SECONDS = 30.0
+REFRESH_SECONDS = 10.0
+AWAY_SECONDS = 1.0
+"""Between looks whether a store that was away is back."""
 FIRST_FD = 3
 """SD_LISTEN_FDS_START (man 3 sd_listen_fds)."""
 
@@ -136,4 +138,4 @@ async def _refresh(cache: Cache, module: Module, lanes: Lanes) -> None:
         with suppress(Refused, TooSlow):
             read = partial(cache.follow, partial(module.call, "index", ASKER))
             await lanes.read(read, REFRESH_SECONDS)
-        await asyncio.sleep(REFRESH_SECONDS)
+        await asyncio.sleep(REFRESH_SECONDS if module.store_answers else AWAY_SECONDS)

@@ -1,5 +1,6 @@
 """An engine's mounts and unmounts while the store is away: granted, noted, and told later."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,30 @@ def manager(site: Site) -> VolumeManager:
 def counts(site: Site) -> dict[str, int]:
     [attachment] = site.values("attachments/").values() or [{"Users": []}]
     return {user["Id"]: user["Count"] for user in attachment["Users"]}
+
+
+def test_an_engine_waits_for_a_store_that_is_away_once(
+    manager: VolumeManager, own: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("libstorage.store.etcd_client.LIMIT", 4)
+    manager.mount("v", **DOCKER, id="1")
+    own.members[0].freeze()
+    try:
+        with pytest.raises(StoreUnavailable):
+            manager.ls()
+        began = time.monotonic()
+        for number in range(3):
+            manager.mount("v", **DOCKER, id=f"more{number}")
+            manager.unmount("v", **DOCKER, id=f"more{number}")
+        assert time.monotonic() - began < 6 * 0.5 + 1
+        with pytest.raises(StoreUnavailable):
+            manager.mount("other", **DOCKER, id="1")
+    finally:
+        own.members[0].thaw()
+    own.wait()
+    assert manager.mount("v", **DOCKER, id="2")["Changed"]
+    for id in "12":
+        manager.unmount("v", **DOCKER, id=id)
 
 
 def test_users_come_and_go_while_the_store_is_away(

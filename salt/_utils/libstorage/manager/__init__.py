@@ -499,7 +499,7 @@ class VolumeManager:
         """
         user = User(engine=engine, id=_user_id(id), container=container, cgroup=cgroup, at=now())
         try:
-            told = self._begin(name, call)
+            told = self._begin(name, call, hurried=not self._waits(engine, call))
             if not told.test:
                 self._mounts.catch_up(name, by=told.by, deadline=told.deadline)
             with self._refusals("mount", name, told):
@@ -522,7 +522,7 @@ class VolumeManager:
         """
         id = _user_id(id)
         try:
-            told = self._begin(name, call)
+            told = self._begin(name, call, hurried=not self._waits(engine, call))
             if not told.test:
                 self._mounts.catch_up(name, by=told.by, deadline=told.deadline)
             with self._refusals("unmount", name, told):
@@ -653,11 +653,11 @@ class VolumeManager:
 
     # -- what every verb begins with ----------------------------------------------------------
 
-    def _begin(self, name: str, call: CallHere) -> Told:
+    def _begin(self, name: str, call: CallHere, *, hurried: bool = False) -> Told:
         """Check the name, the shared arguments and the store."""
         check_name(name)
         told = understood(self.config.timeout, **call)
-        self._context.need_store()
+        self._context.need_store(hurried=hurried)
         return told
 
     def _deadline(self, timeout: float | None) -> Deadline:

@@ -35,6 +35,10 @@ class Deadline:
             raise OperationInProgress(otherwise)
 
 
+HURRY = 0.5
+"""Seconds that an engine gives a store which has just been away."""
+
+
 class Context:
     """One manager's surroundings. Cheap to make: nothing is opened or written before its use."""
 
@@ -44,6 +48,7 @@ class Context:
         self.node = config.node
         self.controllers = Controllers(config)
         self._ours = ""
+        self._away = False
 
     def controller(self, volume: Volume) -> Controller:
         return self.controllers.named(volume.voltype)
@@ -81,14 +86,25 @@ class Context:
             ],
         )
 
-    def need_store(self) -> None:
+    def need_store(self, *, hurried: bool = False) -> None:
         """
         Raise ConfigInvalid for a foreign store, StoreUnavailable for a lost one.
+
+        hurried
+            Where the store was away just now, it has to answer within HURRY seconds.
 
         A store that is empty while this node holds volumes was lost: to answer from it would make
         every volume unknown, and somebody would create empty ones in their place.
         """
-        if self.schema() is not None:
+        try:
+            if hurried and self._away:
+                self.store.probe(HURRY)
+            schema = self.schema()
+        except StoreUnavailable:
+            self._away = True
+            raise
+        self._away = False
+        if schema is not None:
             return
         for controller in self.controllers.all():
             for copy in controller.copies():

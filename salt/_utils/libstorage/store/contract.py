@@ -104,6 +104,9 @@ class Store(Protocol):
     def revisions(self, prefix: str) -> dict[str, int]:
         """The keys below ``prefix`` with the revision of each's last change, of one read."""
 
+    def probe(self, seconds: float) -> None:
+        """Raise StoreUnavailable unless it answers within so long."""
+
     def revision(self) -> int:
         """The store's revision now."""
 

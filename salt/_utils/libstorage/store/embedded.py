@@ -111,6 +111,10 @@ class EmbeddedStore:
         query = "SELECT key, revision FROM kv WHERE key >= ? AND key < ? ORDER BY key"
         return dict(self._database.rows(query, prefix, prefix + LAST))
 
+    def probe(self, seconds: float) -> None:
+        """Raise StoreUnavailable unless it can be read; that waits for nobody."""
+        self.revision()
+
     def revision(self) -> int:
         """The store's revision now."""
         rows = self._database.rows("SELECT revision FROM meta")

@@ -156,10 +156,17 @@ class EtcdStore:
                 if "compacted" not in refusal.words:
                     raise
 
+    def probe(self, seconds: float) -> None:
+        """Raise StoreUnavailable unless it answers within so long."""
+        self._revision_now(seconds)
+
     def revision(self) -> int:
         """etcd's revision now."""
+        return self._revision_now()
+
+    def _revision_now(self, limit: float | None = None) -> int:
         body = {"key": self._encode(""), "count_only": True}
-        return _revision(self._client.call("kv/range", body)[0])
+        return _revision(self._client.call("kv/range", body, limit=limit)[0])
 
     def watch(
         self, prefix: str, revision: int, *, timeout: float | None = None
