@@ -5,6 +5,8 @@ import asyncio
 import sys
 from pathlib import Path
 
+from libstorage.errors import LibstorageError
+
 from . import logs
 from .engine import Engine
 from .module import Module, Refused
@@ -42,7 +44,7 @@ def main() -> int:
         sockets = Sockets(options.driver_socket, options.admin_socket)
         engine = Engine(options.engine, options.driver_socket.stem)
         asyncio.run(serve(module, sockets, engine))
-    except (Refused, OSError) as exc:
+    except (Refused, LibstorageError, OSError) as exc:
         print(f"dsvolume_bridge: {exc}", file=sys.stderr)
         return 1
     return 0
