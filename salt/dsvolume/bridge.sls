@@ -7,7 +7,18 @@
 {% from "dsvolume/map.jinja" import bridge, root, current, runtime, engine_config, environment,
    config, units, links, version with context %}
 {% set copy = root ~ "/" ~ version %}
+{% set options = [
+  "--config-dir=" ~ bridge.config_dir, "--engine=" ~ bridge.engine,
+  "--log-level=" ~ bridge.log_level, "--log-format=" ~ bridge.log_format,
+] %}
 {% set before = salt["file.readlink"](current) if salt["file.is_link"](current) else "" %}
+
+{% if not opts["root_dir"].startswith("/") %}
+this minion can be found from anywhere:
+  test.fail_without_changes:
+    - name: This minion's configuration has relative paths; a service needs one with absolute ones
+    - failhard: True
+{% endif %}
 
 the code of the bridge:
   file.recurse:
@@ -93,7 +104,7 @@ how the bridge is started:
     - name: {{ environment }}
     - contents:
       - 'PYTHON={{ bridge.python }}'
-      - 'OPTIONS=--config-dir={{ bridge.config_dir }} --engine={{ bridge.engine }} --log-level={{ bridge.log_level }}'
+      - 'OPTIONS={{ options | join(" ") }}'
     - mode: 644
 
 {% for unit in units %}

@@ -116,12 +116,14 @@ def applied(machine: Host) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def host(machine: Host, applied: list[dict[str, Any]]) -> Host:
-    """The machine with the bridge installed, then Docker started, and a volume of its own."""
+    """The machine with the bridge installed, then Docker started, and a volume with a file."""
     failed = [state["comment"] for state in applied[1].values() if not state["result"]]
     assert not failed, failed
     machine("systemctl", "enable", "--now", "docker.service")
     machine.sh(f"cd /srv; {MAKE_IMAGE}")
     machine.docker("volume", "create", "--driver=dsvolume", "--opt=policy=local", "kept")
+    run = ("run", "--rm", "--network=none", "-v", "kept:/data", IMAGE)
+    machine.docker(*run, "touch", "/data/file")
     return machine
 
 
@@ -227,8 +229,8 @@ def test_it_runs_from_its_own_copy(host: Host) -> None:
 
 
 def test_a_container_s_data_are_kept(host: Host) -> None:
-    host.docker("run", "--rm", "--network=none", "-v", "kept:/data", IMAGE, "touch", "/data/file")
-    assert host.docker("run", "--rm", "--network=none", "-v", "kept:/data", IMAGE, "ls", "/data")
+    run = ("run", "--rm", "--network=none", "-v", "kept:/data", IMAGE)
+    assert host.docker(*run, "ls", "/data") == "file"
     assert host.docker("volume", "inspect", "--format={{.Driver}}", "kept") == "dsvolume"
 
 
