@@ -14,8 +14,7 @@ SECONDS = 620.0
 """The bridge itself answers each call within 600 s."""
 LARGEST = 1 << 28
 START = (
-    "start it (systemctl start dsvolume-bridge.socket), "
-    "or set DSVOLUME_SOCKET to its admin socket"
+    "start it (systemctl start dsvolume-bridge.socket), or set DSVOLUME_SOCKET to its admin socket"
 )
 
 

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 import yaml
 
+from dsvolume_bridge.reconcile import INTERVAL
 from lab.docker import APPLETS, IMAGE
 from lab.machine import ROOT, Machine
-from lab.unix import post
+from lab.unix import Unix, post
 
 DRIVER = "/run/docker/plugins/dsvolume.sock"
 ADMIN = "/run/dsvolume/admin.sock"
@@ -92,6 +93,12 @@ class Host(Machine):
         [record] = json.loads(self.docker("dsvolume", "info", volume, "--format=json"))
         containers: list[str] = record["Containers"]
         return containers
+
+    def figures(self) -> str:
+        """What Prometheus is told."""
+        connection = Unix(self.path(ADMIN))
+        connection.request("GET", "/metrics")
+        return connection.getresponse().read().decode()
 
     def ask(self, call: str, **body: Any) -> dict[str, Any]:
         """What Docker is told."""
@@ -232,6 +239,18 @@ def test_a_container_s_data_are_kept(host: Host) -> None:
     run = ("run", "--rm", "--network=none", "-v", "kept:/data", IMAGE)
     assert host.docker(*run, "ls", "/data") == "file"
     assert host.docker("volume", "inspect", "--format={{.Driver}}", "kept") == "dsvolume"
+
+
+def test_an_engine_that_is_stopped_is_left_alone(host: Host) -> None:
+    """Its socket is still there: who connects to it starts the engine."""
+    host("systemctl", "stop", "docker.service")
+    until = time.monotonic() + 3 * INTERVAL
+    while time.monotonic() < until:
+        assert not host.is_active("docker.service")
+        time.sleep(0.1)
+    assert host.is_active("docker.socket")
+    assert host.docker("volume", "ls", "--quiet") == "kept"  # which has started it
+    wait_until(lambda: 'dsvolume_up{part="engine"} 1' in host.figures())
 
 
 def test_docker_finds_its_volumes_when_it_starts_before_the_bridge(host: Host) -> None:
