@@ -1,9 +1,11 @@
-"""``python -m dsvolume_bridge``: the bridge in the foreground."""
+"""The bridge's command line; ``bin/dsvolume-bridge`` runs it."""
 
 import argparse
 import asyncio
 import sys
 from pathlib import Path
+
+from libstorage.errors import LibstorageError
 
 from . import logs
 from .engine import Engine
@@ -13,7 +15,7 @@ from .server import Sockets, serve
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        prog="dsvolume_bridge", description="Lets Docker call the minion's module dsvolume."
+        prog="dsvolume-bridge", description="Lets Docker call the minion's module dsvolume."
     )
     parser.add_argument(
         "--config-dir", type=Path, default=Path("/etc/salt"), help="the minion's configuration"
@@ -42,8 +44,8 @@ def main() -> int:
         sockets = Sockets(options.driver_socket, options.admin_socket)
         engine = Engine(options.engine, options.driver_socket.stem)
         asyncio.run(serve(module, sockets, engine))
-    except (Refused, OSError) as exc:
-        print(f"dsvolume_bridge: {exc}", file=sys.stderr)
+    except (Refused, LibstorageError, OSError) as exc:
+        print(f"dsvolume-bridge: {exc}", file=sys.stderr)
         return 1
     return 0
 

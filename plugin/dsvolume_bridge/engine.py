@@ -5,6 +5,7 @@ Never asked from within a handler of the driver without a time limit: the engine
 that handler's answer.
 """
 
+import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -16,6 +17,7 @@ from typing import Any
 from urllib.parse import quote
 
 import aiohttp
+import psutil
 
 SECONDS = 5.0
 LIVES = frozenset(("created", "running", "paused", "restarting"))
@@ -110,6 +112,8 @@ class Engine:
     async def _asked(
         self, path: str, seconds: float | None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
+        if not self.answers and await asyncio.to_thread(_is_stopped, self._path):
+            raise EngineAway("it is stopped; systemd would start it for us")
         timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=SECONDS)
         connector = aiohttp.UnixConnector(str(self._path))
         async with (
@@ -117,6 +121,17 @@ class Engine:
             session.get(f"http://docker{path}") as answer,
         ):
             yield answer
+
+
+def _is_stopped(path: Path) -> bool:
+    """
+    Is it systemd alone who listens there?
+
+    Who connects then starts the engine, which somebody may have stopped on purpose.
+    """
+    there = str(path.resolve())
+    listening = {one.pid for one in psutil.net_connections("unix") if str(one.laddr) == there}
+    return listening == {1} and Path("/run/systemd/system").is_dir()
 
 
 def _instant(text: str) -> datetime | None:

@@ -15,6 +15,8 @@ from libstorage.config import Config
 from libstorage.host import mounts
 
 PREFIX = "dsvolume."
+TREE = Path(__file__).resolve().parents[2] / "salt"
+"""What belongs to this copy of the bridge; Salt's own cache may be emptied, or hold another."""
 WITHOUT_STORE = frozenset(("attachments", "mount", "unmount", "version"))
 """What may be answered while the store is away."""
 
@@ -43,6 +45,8 @@ class Module:
     def __init__(self, config_dir: Path) -> None:
         opts = salt.config.minion_config(str(config_dir / "minion"))
         opts["file_client"] = "local"
+        # Of several, Salt looks into the last one first.
+        opts["module_dirs"] = [*opts.get("module_dirs", ()), str(TREE)]
         self._caller = salt.client.Caller(mopts=opts)
         self._opts = opts
         self.store_answers = True
@@ -50,6 +54,13 @@ class Module:
         self.node: str = opts["id"]
         if f"{PREFIX}version" not in self._functions:
             raise Refused(self._functions.missing_fun_string(f"{PREFIX}version"), "ConfigInvalid")
+        if self.settings().mount_namespace == "host" and not mounts.in_host_namespace():
+            raise Refused(
+                "The bridge has a mount namespace of its own, where Docker would not see what it "
+                "mounts: start it in the host's (its unit must have no ProtectSystem=, PrivateTmp= "
+                "and the like), or set dsvolume:mount_namespace to own",
+                "NotHere",
+            )
 
     def settings(self) -> Config:
         """The node's configuration, as it is now. Raises ConfigInvalid."""

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from libstorage import __version__
 
+from . import systemd
 from .admin import Admin
 from .agent import HostedAgent
 from .cache import Cache
@@ -36,8 +37,8 @@ SAVE_SECONDS = 1.0
 REFRESH_SECONDS = 10.0
 AWAY_SECONDS = 1.0
 """Between looks whether a store that was away is back."""
-FIRST_FD = 3
-"""SD_LISTEN_FDS_START (man 3 sd_listen_fds)."""
+SILENCE = 1.0
+"""Seconds that a connection may take to its request while the bridge is being stopped."""
 
 
 class Sockets:
@@ -50,7 +51,7 @@ class Sockets:
 
     def __init__(self, driver: Path, admin: Path) -> None:
         self._paths = {"driver": driver, "admin": admin}
-        self._held = _held()
+        self._held = systemd.held()
 
     def open(self, name: str) -> socket.socket:
         """A listening socket; ``admin`` and ``driver`` are root's alone."""
@@ -72,17 +73,12 @@ class Sockets:
         return listening
 
 
-def _held() -> dict[str, socket.socket]:
-    """The sockets that systemd has passed to this process, by path."""
-    if os.environ.get("LISTEN_PID") != str(os.getpid()):
-        return {}
-    count = int(os.environ.get("LISTEN_FDS", "0"))
-    passed = [socket.socket(fileno=fd) for fd in range(FIRST_FD, FIRST_FD + count)]
-    return {one.getsockname(): one for one in passed}
-
-
 async def serve(module: Module, sockets: Sockets, engine: Engine) -> None:
     """Answer until SIGTERM or SIGINT; what was begun is then finished."""
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
     lanes, cache = Lanes(), Cache(module.settings().run_dir / "volumes.json")
     metrics = Metrics(module.node, __version__)
     reconciler = Reconciler(module, lanes, engine)
@@ -96,34 +92,63 @@ async def serve(module: Module, sockets: Sockets, engine: Engine) -> None:
         cache.all,
         module.remembered,
     )
-    runners = []
+    runners, listening = [], []
     for name, app in (
         ("driver", Driver(module, lanes, cache, metrics, reconciler.activated).app()),
         ("admin", Admin(module, lanes, metrics).app()),
     ):
+        app.on_response_prepare.append(_one_call_each)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=GRACE)
         await runner.setup()
-        await web.SockSite(runner, sockets.open(name), backlog=BACKLOG).start()
+        listening.append(sockets.open(name))
+        await web.SockSite(runner, listening[-1], backlog=BACKLOG).start()
         runners.append(runner)
     log.info("Serving the volumes of %s", module.node)
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
     agent.start()
     beside = [
         asyncio.create_task(work)
         for work in (_save(cache), _refresh(cache, module, lanes), reconciler.run())
     ]
+    systemd.tell("READY=1")
     await stopped.wait()
+    systemd.tell("STOPPING=1")
     for task in beside:
         task.cancel()
     log.info("Stopping: what was begun is finished first")
-    await asyncio.gather(*(runner.cleanup() for runner in runners))
+    for one in listening:
+        loop.remove_reader(one)
+    await asyncio.gather(*(_end(runner) for runner in runners))
     await asyncio.wait_for(lanes.idle(), GRACE)
     await asyncio.to_thread(agent.stop, GRACE)
     lanes.close()
     cache.save()
+
+
+async def _one_call_each(_: web.Request, response: web.StreamResponse) -> None:
+    """
+    A connection ends with its answer.
+
+    On one that were kept, a request could be on its way while a bridge that is being stopped closes
+    it; one that is still to be connected waits in the socket for the next bridge.
+    """
+    response.headers["Connection"] = "close"  # aiohttp has made the headers already
+    response.force_close()
+
+
+async def _end(runner: web.AppRunner) -> None:
+    """
+    Answer whoever has been let in; nobody is any more.
+
+    The listening socket is closed afterwards: asyncio drops those whom it has accepted, and not yet
+    given a transport, when it closes a server.
+    """
+    loop = asyncio.get_running_loop()
+    until = loop.time() + SILENCE
+    # The first look comes when those who have just been let in are known.
+    await asyncio.sleep(0.05)
+    while runner.server and runner.server.connections and loop.time() < until:
+        await asyncio.sleep(0.01)
+    await runner.cleanup()
 
 
 async def _save(cache: Cache) -> None:

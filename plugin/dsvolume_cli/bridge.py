@@ -13,7 +13,9 @@ SOCKET = "/run/dsvolume/admin.sock"
 SECONDS = 620.0
 """The bridge itself answers each call within 600 s."""
 LARGEST = 1 << 28
-START = "start it (python -m dsvolume_bridge), or set DSVOLUME_SOCKET to its admin socket"
+START = (
+    "start it (systemctl start dsvolume-bridge.socket), or set DSVOLUME_SOCKET to its admin socket"
+)
 
 
 class Refused(Exception):

@@ -7,7 +7,6 @@ import stat
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from dsvolume_bridge.lanes import READS
 from lab.bridge import ROOT, Bridge
 from lab.site import Site
+from lab.unix import Unix, post
 from lab.volley import volley
 
 CALLS = ("Capabilities", "Create", "Get", "List", "Path", "Mount", "Unmount", "Remove")
@@ -50,29 +50,6 @@ def site(shared: tuple[Site, Bridge]) -> Site:
 @pytest.fixture
 def bridge(shared: tuple[Site, Bridge]) -> Bridge:
     return shared[1]
-
-
-class Unix(HTTPConnection):
-    """HTTP over a Unix socket."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=30)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(30)
-        self.sock.connect(str(self._path))
-
-
-def post(path: Path, call: str, body: bytes) -> tuple[int, bytes]:
-    connection = Unix(path)
-    try:
-        connection.request("POST", call, body)
-        answer = connection.getresponse()
-        return answer.status, answer.read()
-    finally:
-        connection.close()
 
 
 def ask(bridge: Bridge, call: str, **body: Any) -> dict[str, Any]:

@@ -230,8 +230,8 @@ def test_an_absent_bridge_is_told_with_its_socket_and_its_start(docker: Cli, now
     for words in (["ls"], ["create", "v"], ["version", "--format=json"]):
         said = docker(*words)
         assert (said.status, said.out) == (1, "")
-        way_out = "start it (python -m dsvolume_bridge), or set DSVOLUME_SOCKET to its admin socket"
-        assert said.err == f"{absent}{way_out}\n"
+        start = "start it (systemctl start dsvolume-bridge.socket)"
+        assert said.err == f"{absent}{start}, or set DSVOLUME_SOCKET to its admin socket\n"
     nowhere.touch()
     assert f"{nowhere}: Connection refused" in docker("ls").err
 

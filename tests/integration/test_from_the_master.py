@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from checkout import ROOT
 from cluster import NODES, Salt, states
 
 from lab.site import Site
@@ -163,3 +164,14 @@ def test_nodes_are_reached_by_the_policies_that_they_serve(salt: Salt) -> None:
         assert grain == {"policies": ["local", "ram", "secure"], "store": "etcd"}
     assert sorted(salt("test.ping", grain="dsvolume:policies:ram")) == list(NODES)
     assert salt("test.ping", grain="dsvolume:policies:distributed") == {}
+
+
+def test_what_dsvolume_bridge_installs_is_served(salt: Salt) -> None:
+    """The plugin lies beside the tree that is served, and is reached by a link."""
+    node = NODES[0]
+    served = salt("cp.list_master", "prefix=dsvolume/plugin", to=node)[node]
+    found = {str(path.relative_to(ROOT)) for path in (ROOT / "plugin").rglob("*.py")}
+    assert {f"dsvolume/{path}" for path in found} < set(served)
+    unit = "plugin/systemd/dsvolume-bridge.socket"
+    [text] = salt("cp.get_file_str", f"salt://dsvolume/{unit}", to=node).values()
+    assert text == (ROOT / unit).read_text()

@@ -8,6 +8,7 @@ export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin" DEBIAN_FRONTEND=noninteracti
 # Salt and one of its dependencies come as source: they are built with python3-dev and gcc
 PACKAGES=(python3-venv python3-dev gcc e2fsprogs xfsprogs btrfs-progs util-linux mount procps)
 PACKAGES+=(iproute2 libfaketime) # for nodes with networks and clocks of their own
+PACKAGES+=(systemd) # for the host that has the bridge installed; here it starts nothing
 PACKAGES+=(qemu-system-x86 seabios busybox-static kmod cpio) # for the guest: see tests/lab/guest
 # an engine for tests, unless another one is there; its client is a package of its own since Debian 13
 command -v dockerd >/dev/null || PACKAGES+=(docker.io containerd runc)
