@@ -15,6 +15,7 @@ from libstorage import __version__
 
 from .admin import Admin
 from .agent import HostedAgent
+from .begun import Begun
 from .cache import Cache
 from .driver import Driver
 from .engine import Engine
@@ -81,9 +82,10 @@ def _held() -> dict[str, socket.socket]:
 
 async def serve(module: Module, sockets: Sockets, engine: Engine) -> None:
     """Answer until SIGTERM or SIGINT; what was begun is then finished."""
-    lanes, cache = Lanes(), Cache(module.settings().run_dir / "volumes.json")
+    run_dir = module.settings().run_dir
+    lanes, cache, begun = Lanes(), Cache(run_dir / "volumes.json"), Begun(run_dir / "begun")
     metrics = Metrics(module.node, __version__)
-    reconciler = Reconciler(module, lanes, engine)
+    reconciler = Reconciler(module, lanes, engine, begun)
     agent = HostedAgent(module.settings)
     metrics.show(
         {
@@ -96,7 +98,7 @@ async def serve(module: Module, sockets: Sockets, engine: Engine) -> None:
     )
     runners = []
     for name, app in (
-        ("driver", Driver(module, lanes, cache, metrics, reconciler.activated).app()),
+        ("driver", Driver(module, lanes, cache, metrics, begun, reconciler.activated).app()),
         ("admin", Admin(module, lanes, metrics).app()),
     ):
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=GRACE)
