@@ -152,6 +152,23 @@ class Engine:
         for one in (process, self._containerd):
             if one is not None:
                 _kill(one)  # type: ignore[arg-type]
+        for pid in self._contained():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def _contained(self) -> list[int]:
+        """
+        Processes in containers of this engine, known to it or not.
+
+        One that is killed while it starts a container does not know of it afterwards.
+        """
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                lines = (process / "mountinfo").read_text().splitlines()
+                if any(f"={self.folder}/" in line for line in lines if line.split(" ")[4] == "/"):
+                    found.append(int(process.name))
+        return found
 
     def _clear(self) -> None:
         for mount in reversed(mounts.table()):
