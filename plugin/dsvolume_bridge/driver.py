@@ -22,6 +22,7 @@ from aiohttp import web
 from libstorage.errors import InvalidInput
 from libstorage.records import check_name
 
+from .begun import Begun
 from .cache import Cache
 from .lanes import Lanes, TooSlow
 from .logs import About
@@ -48,6 +49,9 @@ LOST_TEXT = (
     "The bridge was restarted while Docker asked for this container's volume; "
     "remove the container and create it anew"
 )
+LOST_CALL = "The bridge was restarted in the midst of this request of Docker's; try it again"
+"""What Docker sends in place of a request whose connection broke has no body."""
+NO_BODY = "The request has no JSON object as its body"
 OPTIONS = ("policy", "size", "fstype", "shared", "automigrate", "labels", "qos_profile", "qos")
 """Options of a volume that are arguments of ``create``; others are options of its policy."""
 OLDER = {"filesys": "fstype", "profile": "qos_profile"}
@@ -64,9 +68,11 @@ class Driver:
         lanes: Lanes,
         cache: Cache,
         metrics: Metrics,
+        begun: Begun,
         activated: Callable[[], None],
     ) -> None:
         self._activated = activated
+        self._begun = begun
         self._module = module
         self._lanes = lanes
         self._cache = cache
@@ -196,7 +202,8 @@ class Driver:
         name, user = _name(body), _user(body)
         work = partial(self._module.call, "mount", ASKER, name, timeout=CHANGE_SECONDS, **user)
         try:
-            presence = await self._lanes.change(name, work, CHANGE_SECONDS)
+            with self._begun.call(user["id"]):
+                presence = await self._lanes.change(name, work, CHANGE_SECONDS)
         except TooSlow as exc:
             # Docker is told that it failed and sends no unmount: what comes late is taken back.
             exc.task.add_done_callback(lambda late: self._take_back(late, name, user))
@@ -208,7 +215,9 @@ class Driver:
             self._lanes.later(name, partial(self._module.call, "unmount", ASKER, name, **user))
 
     async def _unmount(self, body: JSON) -> JSON:
-        await self._change("unmount", _name(body), UNMOUNT_SECONDS, **_user(body))
+        user = _user(body)
+        with self._begun.call(user["id"]):
+            await self._change("unmount", _name(body), UNMOUNT_SECONDS, **user)
         return {}
 
     # -- through the lanes --------------------------------------------------------------------
@@ -243,7 +252,7 @@ async def _body(request: web.Request, name: str) -> JSON:
     if not isinstance(body, dict):
         if name == "Get":
             return {}
-        raise Refused("The request has no JSON object as its body", "InvalidInput")
+        raise Refused(NO_BODY if text else LOST_CALL, "InvalidInput")
     return body
 
 

@@ -2,24 +2,20 @@
 The store's users of this engine, brought to what the engine says.
 
 Docker's mount IDs are counted, but its word that one has gone can be lost: the engine or the bridge
-was killed, or not there. The engine's list of containers is the truth. An ID is tied to its
-container as soon as that is known; then:
-
-* tied to a container that lives: it has one mount (more only for a moment: ``docker cp``);
-* tied to one that has ended since its last mount, or is gone: it has none;
-* tied to none: none when the engine is another instance than at its mount, or after a while.
+was killed, or not there. The engine's list of containers is the truth; what follows from it is told
+in ``dues.py``.
 """
 
 import asyncio
 import logging
 import time
-from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+from .begun import Begun
+from .dues import Moment, User, due, kept
 from .engine import Container, Engine, EngineAway
 from .lanes import Lanes, TooSlow
 from .module import Module, Refused
@@ -29,29 +25,17 @@ log = logging.getLogger(__name__)
 ASKER = {"door": "bridge"}
 INTERVAL = 2.0
 """Seconds between looks at all, where no event asks for one."""
-UNTIED = timedelta(seconds=130)
-"""Docker gives up a mount after 120 s: an ID that nobody is tied to by then is nobody's."""
 SECONDS = 50.0
-
-
-@dataclass(frozen=True, slots=True)
-class User:
-    """A user of this engine of a volume that is attached here."""
-
-    volume: str
-    id: str
-    count: int
-    container: str
-    at: datetime
 
 
 class Reconciler:
     """Looks again and again."""
 
-    def __init__(self, module: Module, lanes: Lanes, engine: Engine) -> None:
+    def __init__(self, module: Module, lanes: Lanes, engine: Engine, begun: Begun) -> None:
         self._module = module
         self._lanes = lanes
         self._engine = engine
+        self._begun = begun
         self._wanted = asyncio.Event()
         self._instance = datetime.min.replace(tzinfo=UTC)
 
@@ -96,7 +80,10 @@ class Reconciler:
         """``volume mount`` names the container of the mount that was just answered."""
         actor = event["Actor"]
         container, volume = actor["Attributes"].get("container", ""), actor["ID"]
-        untied = [u for u in await self._users() if u.volume == volume and not u.container]
+        # An event that comes late is not of a mount that came after it.
+        at = datetime.fromtimestamp(event["timeNano"] / 1e9, UTC)
+        users = [u for u in await self._users() if u.volume == volume and u.at <= at]
+        untied = [user for user in users if not user.container]
         if container and len(untied) == 1:
             await self._tie(untied[0], container)
 
@@ -104,16 +91,15 @@ class Reconciler:
         """Bring all of this engine's users in order, once."""
         users = await self._users()
         if not users:
+            self._begun.forget(set())
             return
         began = time.monotonic()
+        moment = Moment(datetime.now(UTC), self._instance, self._begun)
         containers = await self._engine.containers()
+        self._begun.forget({user.id for user in users})
         for volume in {user.volume for user in users}:
             mine = [user for user in users if user.volume == volume]
-            mine = await self._tie_rest(mine, containers)
-            for user in mine:
-                excess = user.count - await self._due(user, containers)
-                if excess > 0:
-                    await self._let_go(user, excess)
+            await self._settle(mine, containers, moment)
         if (took := time.monotonic() - began) > INTERVAL:
             log.info("Reconciling took %.1f s", took)
 
@@ -133,37 +119,21 @@ class Reconciler:
             if user["Engine"] == "docker"
         ]
 
-    async def _tie_rest(self, users: list[User], containers: dict[str, Container]) -> list[User]:
-        """Tie what only one container can be meant by."""
-        untied = [user for user in users if not user.container]
-        tied = Counter(user.container for user in users if user.container)
-        volume = users[0].volume
-        open_ = {
-            c.id: c.volumes[volume] - tied[c.id]
-            for c in containers.values()
-            if c.state in ("running", "paused") and c.volumes[volume] > tied[c.id]
-        }
-        if len(open_) != 1 or sum(open_.values()) != len(untied):
-            return users
-        [container] = open_
-        for user in untied:
-            await self._tie(user, container)
-        return [User(u.volume, u.id, u.count, u.container or container, u.at) for u in users]
-
-    async def _due(self, user: User, containers: dict[str, Container]) -> int:
-        """How many mounts a user should have."""
-        now = datetime.now(UTC)
-        passing = now - user.at < UNTIED and user.at > self._instance
-        if not user.container:
-            return user.count if passing else 0
-        container = containers.get(user.container)
-        if container is None:
-            return 0
-        if container.lives:
-            return user.count if passing else 1
-        ended = await self._engine.ended(user.container)
-        died = ended is not None and ended >= user.at
-        return user.count if passing and not died else 0
+    async def _settle(
+        self, users: list[User], containers: dict[str, Container], moment: Moment
+    ) -> None:
+        """Tie and release the users of one volume."""
+        held = kept(users, containers, moment)
+        for user in users:
+            if (container := held.get(user.id, user.container)) != user.container:
+                await self._tie(user, container)
+            own = containers.get(user.container)
+            ended = None
+            if own is not None and not own.lives:
+                ended = await self._engine.ended(own.id)
+            excess = user.count - due(user, own, ended, moment, held=user.id in held)
+            if excess > 0:
+                await self._let_go(user, excess)
 
     async def _let_go(self, user: User, times: int) -> None:
         log.info(

@@ -16,6 +16,7 @@ from libstorage import __version__
 from . import systemd
 from .admin import Admin
 from .agent import HostedAgent
+from .begun import Begun
 from .cache import Cache
 from .driver import Driver
 from .engine import Engine
@@ -79,9 +80,10 @@ async def serve(module: Module, sockets: Sockets, engine: Engine) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
-    lanes, cache = Lanes(), Cache(module.settings().run_dir / "volumes.json")
+    run_dir = module.settings().run_dir
+    lanes, cache, begun = Lanes(), Cache(run_dir / "volumes.json"), Begun(run_dir / "begun")
     metrics = Metrics(module.node, __version__)
-    reconciler = Reconciler(module, lanes, engine)
+    reconciler = Reconciler(module, lanes, engine, begun)
     agent = HostedAgent(module.settings)
     metrics.show(
         {
@@ -94,7 +96,7 @@ async def serve(module: Module, sockets: Sockets, engine: Engine) -> None:
     )
     runners, listening = [], []
     for name, app in (
-        ("driver", Driver(module, lanes, cache, metrics, reconciler.activated).app()),
+        ("driver", Driver(module, lanes, cache, metrics, begun, reconciler.activated).app()),
         ("admin", Admin(module, lanes, metrics).app()),
     ):
         app.on_response_prepare.append(_one_call_each)

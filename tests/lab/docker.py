@@ -83,8 +83,18 @@ class Engine:
                 start_new_session=True,
             )
 
-    def start(self) -> None:
-        """Start it, and wait until it answers."""
+    def start(self, *options: str, seconds: float = START_SECONDS) -> None:
+        """
+        Start it, and wait until it answers.
+
+        options
+            Further ones of dockerd: ``--live-restore`` lets containers outlive it.
+        """
+        self.begin_start(*options)
+        self.wait(seconds)
+
+    def begin_start(self, *options: str) -> None:
+        """Start it, and go on."""
         place = self.folder
         assert self._containerd
         self._wait_for_containerd()
@@ -97,12 +107,18 @@ class Engine:
             f"--containerd={place / 'containerd.sock'}",
             *("--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false"),
             *("--bridge=none", "--storage-driver=overlay2"),
+            *options,
         ]
         with open(place / "log", "ab") as log:
             self._process = subprocess.Popen(
                 command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
             )
-        until = time.monotonic() + START_SECONDS
+
+    def wait(self, seconds: float = START_SECONDS) -> None:
+        """Until it answers."""
+        place = self.folder
+        assert self._process
+        until = time.monotonic() + seconds
         while self.client("version").returncode:
             assert self._process.poll() is None, (place / "log").read_text()[-2000:]
             assert time.monotonic() < until, (place / "log").read_text()[-2000:]
@@ -136,6 +152,23 @@ class Engine:
         for one in (process, self._containerd):
             if one is not None:
                 _kill(one)  # type: ignore[arg-type]
+        for pid in self._contained():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def _contained(self) -> list[int]:
+        """
+        Processes in containers of this engine, known to it or not.
+
+        One that is killed while it starts a container does not know of it afterwards.
+        """
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                lines = (process / "mountinfo").read_text().splitlines()
+                if any(f"={self.folder}/" in line for line in lines if line.split(" ")[4] == "/"):
+                    found.append(int(process.name))
+        return found
 
     def _clear(self) -> None:
         for mount in reversed(mounts.table()):

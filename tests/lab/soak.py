@@ -116,6 +116,30 @@ def nodes(count: int, seed: int) -> dict[str, object]:
     return {**told, **seen}
 
 
+def shadow(count: int, seed: int) -> dict[str, object]:
+    report = _report("shadow.json")
+    told = pytest(
+        "tests/system/test_never_shadow.py",
+        DSVOLUME_SECONDS=count * 60,
+        DSVOLUME_SEED=seed,
+        DSVOLUME_REPORT=report,
+    )
+    seen: dict[str, object] = json.loads(report.read_text())
+    return {**told, **seen}
+
+
+def containers(count: int, seed: int) -> dict[str, object]:
+    report = _report("containers.json")
+    told = pytest(
+        "tests/system/test_containers.py::test_records_engine_and_mount_table_agree[fresh]",
+        DSVOLUME_OPERATIONS=count,
+        DSVOLUME_SEED=seed,
+        DSVOLUME_REPORT=report,
+    )
+    seen: dict[str, object] = json.loads(report.read_text())
+    return {**told, **seen}
+
+
 def model(count: int, seed: int) -> dict[str, object]:
     return pytest("tests/functional/model", DSVOLUME_EXAMPLES=count, DSVOLUME_SEED=seed)
 
@@ -200,6 +224,21 @@ SOAKS = {
         40,
         "minutes",
         nodes,
+    ),
+    "shadow": Soak(
+        "etcd, the bridge or both are killed or stopped around each of Docker's calls: no "
+        "managed name becomes a local volume, containers get their data or fail with a word, and "
+        "all is as before when they are back",
+        40,
+        "minutes",
+        shadow,
+    ),
+    "containers": Soak(
+        "Random operations on containers while the engine and the bridge are killed: within 5 s "
+        "records, engine and mount table agree",
+        1000,
+        "operations",
+        containers,
     ),
     "model": Soak(
         "Random verbs, deaths and reboots agree with the model", 400, "sequences, twice", model
