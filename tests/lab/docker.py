@@ -9,6 +9,7 @@ each engine has a mount namespace of its own, in which that is a folder of its o
 what is mounted on the host is mounted there too.
 """
 
+import json
 import os
 import shutil
 import signal
@@ -17,7 +18,7 @@ import tarfile
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from lab.site import _kill
 from libstorage.host import mounts
@@ -39,10 +40,13 @@ class Engine:
 
     folder
         Everything of it is below. A socket's path ends after 107 bytes: keep it short.
+    settings
+        As in ``/etc/docker/daemon.json``.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **settings: Any) -> None:
         self.folder = folder
+        self.settings = settings
         self.socket = folder / "docker.sock"
         self.plugins = folder / "run" / "plugins"
         self._process: subprocess.Popen[bytes] | None = None
@@ -88,6 +92,7 @@ class Engine:
         place = self.folder
         assert self._containerd
         self._wait_for_containerd()
+        (place / "daemon.json").write_text(json.dumps(self.settings))
         command = [
             *("nsenter", f"--target={self._containerd.pid}", "--mount", DOCKERD),
             f"--host=unix://{self.socket}",
@@ -95,6 +100,7 @@ class Engine:
             f"--exec-root={place / 'exec'}",
             f"--pidfile={place / 'docker.pid'}",
             f"--containerd={place / 'containerd.sock'}",
+            f"--config-file={place / 'daemon.json'}",
             *("--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false"),
             *("--bridge=none", "--storage-driver=overlay2"),
         ]

@@ -116,6 +116,7 @@ class Volume(Record):
 
     DERIVED: ClassVar[tuple[str, ...]] = (
         "Mountpoint",
+        "Device",
         "Inuse",
         "Containers",
         "LastAccessTimestamp",

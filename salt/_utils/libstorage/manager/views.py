@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ..errors import InvalidInput
-from ..host import mounts
+from ..host import mounts, throttling
 from ..host.throttling import NONE, Limits
 from ..records import ATTACHED, JSON, NEVER, Attachment, Operation, User
 from ..store.contract import MAX_READS
@@ -192,10 +192,16 @@ def _view(
     operation: JSON | None,
     look: Look,
 ) -> JSON:
-    """A record with its derived fields; Mountpoint is this node's, where it is really mounted."""
+    """
+    A record with its derived fields.
+
+    Mountpoint, and the Device's number, are this node's, where it is really mounted.
+    """
     attachments = [a for a in attachments if look.of_this_boot(a)]
     view = dict(record)
-    view["Mountpoint"] = next((a["Mountpoint"] for a in attachments if look.is_mounted_here(a)), "")
+    here = next((a for a in attachments if look.is_mounted_here(a)), None)
+    view["Mountpoint"] = here["Mountpoint"] if here else ""
+    view["Device"] = throttling.number(here["Device"]) if here else ""
     view["Inuse"] = [a["Node"] for a in attachments] or None
     view["Containers"] = [
         f"{User.from_json(user).who}@{a['Node']}" for a in attachments for user in a["Users"]
