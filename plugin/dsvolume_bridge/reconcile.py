@@ -14,6 +14,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -46,9 +47,17 @@ class User:
 
 
 class Reconciler:
-    """Looks again and again."""
+    """
+    Looks again and again.
 
-    def __init__(self, module: Module, lanes: Lanes, engine: Engine) -> None:
+    started
+        Is called when a container has started.
+    """
+
+    def __init__(
+        self, module: Module, lanes: Lanes, engine: Engine, started: Callable[[], None]
+    ) -> None:
+        self._started = started
         self._module = module
         self._lanes = lanes
         self._engine = engine
@@ -84,6 +93,8 @@ class Reconciler:
                 async for event in self._engine.events():
                     if event.get("Action") == "mount":
                         await self._tie_by(event)
+                    if event.get("Action") == "start":
+                        self._started()
                     if event.get("Action") in ("mount", "die", "destroy", "start"):
                         self._wanted.set()
             except EngineAway:

@@ -21,6 +21,7 @@ from .engine import Engine
 from .lanes import Lanes, TooSlow
 from .metrics import Metrics
 from .module import Module, Refused
+from .places import Places
 from .reconcile import ASKER, Reconciler
 
 log = logging.getLogger(__name__)
@@ -85,7 +86,8 @@ async def serve(module: Module, sockets: Sockets, engine: Engine) -> None:
     """Answer until SIGTERM or SIGINT; what was begun is then finished."""
     lanes, cache = Lanes(), Cache(module.settings().run_dir / "volumes.json")
     metrics = Metrics(module.node, __version__)
-    reconciler = Reconciler(module, lanes, engine)
+    places = Places(module, lanes, engine)
+    reconciler = Reconciler(module, lanes, engine, places.wake)
     agent = HostedAgent(module.settings)
     metrics.show(
         {
@@ -113,7 +115,7 @@ async def serve(module: Module, sockets: Sockets, engine: Engine) -> None:
     agent.start()
     beside = [
         asyncio.create_task(work)
-        for work in (_save(cache), _refresh(cache, module, lanes), reconciler.run())
+        for work in (_save(cache), _refresh(cache, module, lanes), reconciler.run(), places.run())
     ]
     await stopped.wait()
     for task in beside:

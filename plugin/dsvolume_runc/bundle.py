@@ -83,16 +83,13 @@ def _read_only(mount: JSON) -> bool:
 
 
 def _limit(config: JSON, volumes: "list[Use]") -> None:
-    """The limits of the volumes; where the container has its own for a device, the lower holds."""
+    """The limits of the volumes, in the place of what the container was given for their devices."""
     for device in {volume.device for _, volume in volumes if volume.device is not None}:
         for name, rate in in_effect(told(device)).items():
             rules = _list(_object(_resources(config), "blockIO"), name)
             mine = _numbered(device)
-            same = [rule for rule in rules if mine.items() <= rule.items()]
-            for rule in same:
-                rule["rate"] = min(rule.get("rate") or rate, rate)
-            if not same:
-                rules.append({**mine, "rate": rate})
+            rules[:] = [rule for rule in rules if not mine.items() <= rule.items()]
+            rules.append({**mine, "rate": rate})
 
 
 def _numbered(device: int) -> JSON:

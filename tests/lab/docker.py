@@ -40,12 +40,15 @@ class Engine:
 
     folder
         Everything of it is below. A socket's path ends after 107 bytes: keep it short.
+    unified
+        It has cgroup v2 before it, as far as this kernel can: devices, not block I/O.
     settings
         As in ``/etc/docker/daemon.json``.
     """
 
-    def __init__(self, folder: Path, **settings: Any) -> None:
+    def __init__(self, folder: Path, *, unified: bool = False, **settings: Any) -> None:
         self.folder = folder
+        self._unified = unified
         self.settings = settings
         self.socket = folder / "docker.sock"
         self.plugins = folder / "run" / "plugins"
@@ -77,6 +80,9 @@ class Engine:
             f'[grpc]\naddress = "{place / "containerd.sock"}"\n'
         )
         inside = f'mount --bind "{place / "run"}" /run/docker && exec "$@"'
+        if self._unified:
+            swap = "umount --recursive /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup"
+            inside = f"{swap} && {inside}"
         apart = ["unshare", "--mount", "--propagation=slave", "sh", "-ec", inside, "sh"]
         with open(place / "containerd.log", "ab") as log:
             self._containerd = subprocess.Popen(

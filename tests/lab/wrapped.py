@@ -16,7 +16,7 @@ from typing import Any
 from lab.bridge import Bridge
 from lab.docker import IMAGE, Engine
 from lab.site import Site
-from libstorage.host import throttling
+from libstorage.manager.qos import QoS
 
 WRAPPER = Path(__file__).resolve().parents[2] / "plugin/bin/dsvolume-runc"
 WRAPPED = ("--runtime=dsvolume",)
@@ -47,9 +47,21 @@ class Host:
         return found
 
     def device(self, name: str) -> str:
-        """The number of a volume's device."""
-        [device] = [a["Device"] for a in self.site.values(f"attachments/{name}/").values()]
-        return throttling.number(device)
+        """The block device of a volume."""
+        [attachment] = self.site.values(f"attachments/{name}/").values()
+        return str(attachment["Device"])
+
+    def places(self, name: str) -> list[str]:
+        """The containers whose cgroups are known of a volume."""
+        [attachment] = self.site.values(f"attachments/{name}/").values()
+        return [place["Container"] for place in attachment["Places"]]
+
+    @contextmanager
+    def acting(self) -> Iterator[QoS]:
+        """The verbs of QoS, for a while."""
+        manager = self.site.manager()
+        yield manager.qos
+        manager.close()
 
     def tidy(self) -> None:
         """Remove all containers, volumes and profiles."""
@@ -67,13 +79,13 @@ class Host:
 
 
 @contextmanager
-def docker_host(folder: Path) -> Iterator[Host]:
-    """All started; nothing stays."""
+def docker_host(folder: Path, *, unified: bool = False) -> Iterator[Host]:
+    """All started, with cgroup v2 where it is ``unified``; nothing stays."""
     with Site(folder / "site") as site:
         arguments = [f"--dsvolume-run-dir={site.config.run_dir}"]
         runtimes = {"dsvolume": {"path": str(WRAPPER), "runtimeArgs": arguments}}
         with (
-            Engine(folder / "engine", runtimes=runtimes) as engine,
+            Engine(folder / "engine", unified=unified, runtimes=runtimes) as engine,
             Bridge(
                 folder / "bridge", site, engine.plugins / f"{DRIVER}.sock", engine.socket
             ) as bridge,

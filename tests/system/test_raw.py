@@ -7,15 +7,20 @@ import pytest
 
 from lab.docker import IMAGE, Failed
 from lab.wrapped import WRAPPED, Host, docker_host, until
+from libstorage.host import throttling
 
 REFUSED = "Operation not permitted"
 WRITE = "echo hello | dd of=/dev/xvdb conv=notrunc"
 READ = "dd if=/dev/xvdb bs=5 count=1"
 
 
-@pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    with docker_host(tmp_path_factory.mktemp("raw")) as host:
+@pytest.fixture(scope="module", params=[False, True], ids=["v1", "v2"])
+def host(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Host]:
+    with docker_host(tmp_path_factory.mktemp("raw"), unified=request.param) as host:
+        version = host.engine("info", "--format={{.CgroupVersion}}")
+        assert version == ("2" if request.param else "1")
         yield host
 
 
@@ -50,7 +55,7 @@ def test_a_read_only_mount_refuses_writes(host: Host, disk: str) -> None:
 def test_no_other_device_can_be_opened(host: Host, disk: str) -> None:
     other = host.volume("other", "fstype=raw", "size=16")
     host.start(*WRAPPED, "-v", f"{other}:/dev/xvdb")
-    major, minor = host.device(other).split(":")
+    major, minor = throttling.number(host.device(other)).split(":")
     node = f"busybox mknod /dev/it b {major} {minor}"
     use = (*WRAPPED, "-v", f"{disk}:/dev/xvdb")
     assert shell(host, f"{READ} && {node}", *use) == "\0" * 5
@@ -63,7 +68,7 @@ def test_a_node_in_a_volume_is_no_device_of_it(host: Host, disk: str) -> None:
     """Whoever may make nodes in his volume could name any device of the host's."""
     files = host.volume("files", "fstype=ext4", "size=16", "dev=true")
     host.start(*WRAPPED, "-v", f"{disk}:/dev/xvdb")
-    major, minor = host.device(disk).split(":")
+    major, minor = throttling.number(host.device(disk)).split(":")
     keeper = host.start(*WRAPPED, "-v", f"{files}:/x")
     host.engine("exec", keeper, "busybox", "mknod", "/x/node", "b", major, minor)
     bound = f"{host.site.config.mount_root / files}/node:/dev/xvdb"

@@ -1,8 +1,8 @@
 """dsvolume-runc until it becomes runc, in whose place a script tells its arguments."""
 
 import json
+import resource
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -204,8 +204,9 @@ def test_a_runtime_that_is_not_there_is_named(place: Place) -> None:
 def test_it_costs_next_to_nothing(place: Place) -> None:
     place.mounts((place.volume("disk", FIRST, FIRST), "rbind"))
     took = []
-    for _ in range(10):
-        began = time.monotonic()
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         place.create()
-        took.append(time.monotonic() - began)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        took.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert min(took) < 0.045

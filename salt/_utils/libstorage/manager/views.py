@@ -115,7 +115,12 @@ class Views:
         """The view with the limits that are in effect on this node, where it is in use here."""
         here = next((a for a in attachments if a.get("Limited") and look.is_mounted_here(a)), None)
         found = self._limiter.in_effect(Attachment.from_json(here)) if here else {}
-        rows = [{"Cgroup": place, **shown(now)} for place, now in found.items() if now != NONE]
+        late = _late(here) if here else frozenset()
+        rows = [
+            {"Cgroup": place, "AtStart": place not in late, **shown(now)}
+            for place, now in found.items()
+            if now != NONE
+        ]
         return {**view, "QoSScope": self._limiter.scope if rows else "", "QoSLimits": rows or None}
 
     def ls(self, filters: Sequence[str], names: Iterable[str] | None = None) -> list[JSON]:
@@ -209,6 +214,12 @@ def _view(
     view["LastAccessTimestamp"] = access["at"] if access else NEVER
     view["Operation"] = operation
     return view
+
+
+def _late(attachment: JSON) -> frozenset[str]:
+    """The cgroups of containers that may have had I/O before they had limits."""
+    places = Attachment.from_json(attachment).places
+    return frozenset(place.cgroup for place in places if not place.at_start)
 
 
 def shown(limits: Limits) -> JSON:
