@@ -79,13 +79,13 @@ class Host:
 
 
 @contextmanager
-def docker_host(folder: Path, *, unified: bool = False) -> Iterator[Host]:
-    """All started, with cgroup v2 where it is ``unified``; nothing stays."""
+def docker_host(folder: Path, *, unified: bool = False, **settings: Any) -> Iterator[Host]:
+    """All started, the engine as it is set (``docker.py``); nothing stays."""
     with Site(folder / "site") as site:
         arguments = [f"--dsvolume-run-dir={site.config.run_dir}"]
         runtimes = {"dsvolume": {"path": str(WRAPPER), "runtimeArgs": arguments}}
         with (
-            Engine(folder / "engine", unified=unified, runtimes=runtimes) as engine,
+            Engine(folder / "engine", unified=unified, runtimes=runtimes, **settings) as engine,
             Bridge(
                 folder / "bridge", site, engine.plugins / f"{DRIVER}.sock", engine.socket
             ) as bridge,
