@@ -113,6 +113,18 @@ def test_without_the_wrapper_a_flag_allows_it(host: Host, disk: str) -> None:
     host.site.manager().unmount(disk)
 
 
+def test_what_salt_has_mounted_is_served_or_refused_with_the_reason(host: Host, disk: str) -> None:
+    manager = host.site.manager()
+    use = (*WRAPPED, "-v", f"{manager.mount(disk)['Mountpoint']}:/dev/xvdb")
+    shell(host, WRITE, *use)
+    assert shell(host, READ, *use) == "hello"
+    (host.site.config.run_dir / "attachments" / f"{disk}.json").write_text("{")
+    with pytest.raises(Failed, match=r"dsvolume-runc: .* may do with volume disk; unmount"):
+        shell(host, READ, *use)
+    manager.unmount(disk)
+    manager.close()
+
+
 def test_containers_without_volumes_are_runcs_alone(host: Host) -> None:
     assert host.engine.run(*WRAPPED, IMAGE, "echo", "there") == "there"
     assert host.engine.client("run", "--rm", *WRAPPED, "--network=none", IMAGE, "nope").returncode
