@@ -8,7 +8,7 @@ that handler's answer.
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -40,6 +40,19 @@ class Container:
     @property
     def lives(self) -> bool:
         return self.state in LIVES
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """
+    A running container's first process.
+
+    runtime
+        The name under which its engine knows the OCI runtime that made it.
+    """
+
+    pid: int
+    runtime: str
 
 
 class EngineAway(Exception):
@@ -83,6 +96,30 @@ class Engine:
         except KeyError:
             return None
         return _instant(row["State"]["FinishedAt"])
+
+    async def using(self, volumes: Iterable[str]) -> dict[str, list[str]]:
+        """The containers that run and use volumes, by volume. Raises EngineAway."""
+        names = sorted(volumes)
+        filters = {"volume": names, "status": ["running", "paused"]}
+        rows = await self._get(f"/containers/json?filters={quote(json.dumps(filters))}")
+        found = [self._container(row) for row in rows]
+        return {name: [one.id for one in found if one.volumes[name]] for name in names}
+
+    async def process(self, container: str) -> Process | None:
+        """What runs in a container; None where nothing does. Raises EngineAway."""
+        try:
+            row = await self._get(f"/containers/{quote(container)}/json")
+        except KeyError:
+            return None
+        pid = row["State"]["Pid"]
+        return Process(pid, row["HostConfig"].get("Runtime", "")) if pid else None
+
+    async def runtimes(self, program: str) -> frozenset[str]:
+        """The names under which the engine knows a program as OCI runtime. Raises EngineAway."""
+        known = (await self._get("/info")).get("Runtimes") or {}
+        return frozenset(
+            name for name, one in known.items() if Path(one.get("path") or "").name == program
+        )
 
     async def events(self) -> AsyncIterator[dict[str, Any]]:
         """What happens to containers and volumes from now on. Raises EngineAway when it ends."""

@@ -9,6 +9,7 @@ in ``dues.py``.
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -29,9 +30,22 @@ SECONDS = 50.0
 
 
 class Reconciler:
-    """Looks again and again."""
+    """
+    Looks again and again.
 
-    def __init__(self, module: Module, lanes: Lanes, engine: Engine, begun: Begun) -> None:
+    started
+        Is called when a container has started.
+    """
+
+    def __init__(
+        self,
+        module: Module,
+        lanes: Lanes,
+        engine: Engine,
+        begun: Begun,
+        started: Callable[[], None],
+    ) -> None:
+        self._started = started
         self._module = module
         self._lanes = lanes
         self._engine = engine
@@ -68,6 +82,8 @@ class Reconciler:
                 async for event in self._engine.events():
                     if event.get("Action") == "mount":
                         await self._tie_by(event)
+                    if event.get("Action") == "start":
+                        self._started()
                     if event.get("Action") in ("mount", "die", "destroy", "start"):
                         self._wanted.set()
             except EngineAway:

@@ -23,6 +23,7 @@ from .engine import Engine
 from .lanes import Lanes, TooSlow
 from .metrics import Metrics
 from .module import Module, Refused
+from .places import Places
 from .reconcile import ASKER, Reconciler
 
 log = logging.getLogger(__name__)
@@ -83,7 +84,8 @@ async def serve(module: Module, sockets: Sockets, engine: Engine) -> None:
     run_dir = module.settings().run_dir
     lanes, cache, begun = Lanes(), Cache(run_dir / "volumes.json"), Begun(run_dir / "begun")
     metrics = Metrics(module.node, __version__)
-    reconciler = Reconciler(module, lanes, engine, begun)
+    places = Places(module, lanes, engine)
+    reconciler = Reconciler(module, lanes, engine, begun, places.wake)
     agent = HostedAgent(module.settings)
     metrics.show(
         {
@@ -109,7 +111,7 @@ async def serve(module: Module, sockets: Sockets, engine: Engine) -> None:
     agent.start()
     beside = [
         asyncio.create_task(work)
-        for work in (_save(cache), _refresh(cache, module, lanes), reconciler.run())
+        for work in (_save(cache), _refresh(cache, module, lanes), reconciler.run(), places.run())
     ]
     systemd.tell("READY=1")
     await stopped.wait()

@@ -324,7 +324,8 @@ def info(*names, timeout=None):
     the volume attached, ``Containers`` its users as ``id@node``; ``Operation`` is the change in
     progress on it, if any. ``QoSLimits`` are the limits in effect on this node, by cgroup, and
     ``QoSScope`` says what each holds for: the ``node``, or each ``container`` for itself (cgroup
-    v1).
+    v1); ``AtStart`` is false for a container that was started without ``dsvolume-runc``: it was
+    limited within a second. ``Device`` is the number (``MAJOR:MINOR``) of the block device here.
 
     CLI Example:
 
@@ -584,6 +585,35 @@ def tie(name, id, container, engine="docker", timeout=None):
     return _manager().tie(
         _name(name), engine=engine, id=str(id), container=str(container), timeout=timeout
     )
+
+
+@_door
+def place(name, places, engine="docker", timeout=None):
+    """
+    Say where an engine's containers that use a volume here run, all of them. For bridges.
+
+    The limits of the volume's QoS act there.
+
+    name
+        The volume.
+
+    places
+        A list of objects: ``Container``, its id; ``Pid``, of its first process; ``Cgroup``, where
+        it runs, such as ``/docker/...``; ``AtStart``, whether limits are in effect from its first
+        I/O on (false by default).
+
+    engine : docker
+        The engine.
+
+    Returns whether the volume is attached on this node.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'host1' dsvolume.place db '[{Container: 2b1e, Pid: 4711, Cgroup: /docker/2b1e}]'
+    """
+    return _manager().place(_name(name), places, engine=engine, timeout=timeout)
 
 
 @_door

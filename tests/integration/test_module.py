@@ -32,6 +32,7 @@ FUNCTIONS = [
     "mount",
     "nodes",
     "operations",
+    "place",
     "protect",
     "qos_apply",
     "qos_create",

@@ -9,6 +9,7 @@ each engine has a mount namespace of its own, in which that is a folder of its o
 what is mounted on the host is mounted there too.
 """
 
+import json
 import os
 import shutil
 import signal
@@ -17,7 +18,7 @@ import tarfile
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from lab.site import _kill
 from libstorage.host import mounts
@@ -39,10 +40,16 @@ class Engine:
 
     folder
         Everything of it is below. A socket's path ends after 107 bytes: keep it short.
+    unified
+        It has cgroup v2 before it, as far as this kernel can: devices, not block I/O.
+    settings
+        As in ``/etc/docker/daemon.json``.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, unified: bool = False, **settings: Any) -> None:
         self.folder = folder
+        self._unified = unified
+        self.settings = settings
         self.socket = folder / "docker.sock"
         self.plugins = folder / "run" / "plugins"
         self._process: subprocess.Popen[bytes] | None = None
@@ -73,6 +80,9 @@ class Engine:
             f'[grpc]\naddress = "{place / "containerd.sock"}"\n'
         )
         inside = f'mount --bind "{place / "run"}" /run/docker && exec "$@"'
+        if self._unified:
+            swap = "umount --recursive /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup"
+            inside = f"{swap} && {inside}"
         apart = ["unshare", "--mount", "--propagation=slave", "sh", "-ec", inside, "sh"]
         with open(place / "containerd.log", "ab") as log:
             self._containerd = subprocess.Popen(
@@ -98,6 +108,7 @@ class Engine:
         place = self.folder
         assert self._containerd
         self._wait_for_containerd()
+        (place / "daemon.json").write_text(json.dumps(self.settings))
         command = [
             *("nsenter", f"--target={self._containerd.pid}", "--mount", DOCKERD),
             f"--host=unix://{self.socket}",
@@ -105,6 +116,7 @@ class Engine:
             f"--exec-root={place / 'exec'}",
             f"--pidfile={place / 'docker.pid'}",
             f"--containerd={place / 'containerd.sock'}",
+            f"--config-file={place / 'daemon.json'}",
             *("--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false"),
             *("--bridge=none", "--storage-driver=overlay2"),
             *options,

@@ -116,6 +116,7 @@ class Volume(Record):
 
     DERIVED: ClassVar[tuple[str, ...]] = (
         "Mountpoint",
+        "Device",
         "Inuse",
         "Containers",
         "LastAccessTimestamp",
@@ -208,6 +209,22 @@ class User(Record):
         return self.container or f"{self.engine}:{self.id}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Place(Record):
+    """
+    Where a container that uses an attachment runs, as its engine says: its limits act there.
+
+    ``pid`` tells one run of the container from another; ``at_start``: limits are there from its
+    first I/O on, by the OCI runtime wrapper.
+    """
+
+    engine: str
+    container: str
+    pid: int
+    cgroup: str
+    at_start: bool = False
+
+
 ATTACHED, ATTACHING, DETACHING = "attached", "attaching", "detaching"
 
 
@@ -235,20 +252,27 @@ class Attachment(Record):
     token: str = ""
     process: JSON = field(default_factory=dict)
     users: tuple[User, ...] = ()
+    places: tuple[Place, ...] = ()
     limited: tuple[str, ...] = ()
     shared: bool = True
     leaving: JSON = field(default_factory=dict)
 
     def to_json(self) -> JSON:
-        users = [user.to_json() for user in self.users]
-        return {**super().to_json(), "Users": users, "Limited": list(self.limited)}
+        lists = {
+            "Users": [user.to_json() for user in self.users],
+            "Places": [place.to_json() for place in self.places],
+            "Limited": list(self.limited),
+        }
+        return {**super().to_json(), **lists}
 
     @classmethod
     def from_json(cls, data: JSON) -> Self:
-        users = tuple(User.from_json(user) for user in data.get("Users", ()))
-        return super().from_json(
-            {**data, "Users": users, "Limited": tuple(data.get("Limited", ()))}
-        )
+        lists = {
+            "Users": tuple(User.from_json(user) for user in data.get("Users", ())),
+            "Places": tuple(Place.from_json(place) for place in data.get("Places", ())),
+            "Limited": tuple(data.get("Limited", ())),
+        }
+        return super().from_json({**data, **lists})
 
     def user(self, engine: str, id: str) -> User | None:
         return next((u for u in self.users if (u.engine, u.id) == (engine, id)), None)

@@ -355,8 +355,8 @@ def test_info_tells_what_is_in_effect(manager: VolumeManager, used: str, group: 
     default = {"ReadIOPS": 200, "ReadBW": 20000, "WriteIOPS": 100, "WriteBW": 10000, "Weight": 0}
     assert HOST and info["QoSScope"] == HOST.scope
     assert info["QoSLimits"] == [
-        {"Cgroup": HOST.base(), **default},
-        {"Cgroup": group.path, **default},
+        {"Cgroup": HOST.base(), "AtStart": True, **default},
+        {"Cgroup": group.path, "AtStart": True, **default},
     ]
     assert manager.ls() == [info]
 
@@ -404,6 +404,52 @@ def test_each_users_cgroup_is_limited_while_he_uses_it(
     # Its cgroup is gone: nobody is hindered.
     assert manager.doctor() == []
     manager.qos.disable(["v"])
+
+
+def place(cgroup: str, pid: int = 1, **more: object) -> dict[str, object]:
+    return {"Container": "2b1e", "Pid": pid, "Cgroup": cgroup, **more}
+
+
+def test_containers_are_limited_where_their_engine_says_they_run(
+    manager: VolumeManager, used: str, group: Cgroup
+) -> None:
+    manager.qos.enable(["v"])
+    with cgroup("-second") as second, cgroup("-third") as third:
+        assert manager.place("v", [place(second.path)], engine="docker")
+        assert rules(used, group.path, second.path) == [10000] * 3
+        late = {row["Cgroup"]: row["AtStart"] for row in manager.info("v")[0]["QoSLimits"]}
+        assert HOST and late == {HOST.base(): True, group.path: True, second.path: False}
+        assert manager.place("v", [place(third.path, AtStart=True)], engine="podman")
+        assert manager.place("v", [], engine="docker")
+        assert rules(used, second.path, third.path) == [10000, 0, 10000]
+    # Those that are gone are named no longer, once another comes.
+    manager.place("v", [], engine="podman")
+    with cgroup("-fourth") as fourth:
+        manager.place("v", [place(fourth.path)], engine="docker")
+        held = manager._store.get("attachments/v/node1")
+        assert held and set(held.value["Limited"]) == {HOST.base(), group.path, fourth.path}
+        manager.qos.disable(["v"])
+        assert rules(used, fourth.path) == [0, 0]
+    manager.unmount("v")
+    assert manager.place("v", [place("/")], engine="docker") is False
+
+
+@pytest.mark.parametrize(
+    ("places", "says"),
+    [
+        ("no", "places must be a list"),
+        ([3], "places must be a list"),
+        ([place("docker")], "Not a cgroup: 'docker'"),
+        ([place("/", pid=0)], "Not the pid of container 2b1e"),
+        ([{"Pid": 1, "Cgroup": "/"}], "Not a container name: None"),
+    ],
+)
+def test_places_that_are_none_are_refused(
+    manager: VolumeManager, create: Create, site: Site, places: object, says: str
+) -> None:
+    create("v", **IMAGE)
+    with site.nothing_changes(), pytest.raises(InvalidInput, match=says):
+        manager.place("v", places, engine="docker")
 
 
 def test_nothing_stays_on_the_device(

@@ -42,6 +42,7 @@ from .mounts import COUNTED, Mounts, Presence
 from .nodes import Nodes
 from .offline import Offline
 from .owners import Owners, describe
+from .places import Places, read_places
 from .profiles import Profiles
 from .publishing import Publisher
 from .qos import QoS
@@ -85,6 +86,7 @@ class VolumeManager:
         self._edits = Edits(context, self._journal, lookup, self._events)
         profiles = Profiles(context)
         limiter = Limiter(context, profiles)
+        self._places = Places(context, limiter)
         attachments = self._attachments = Attachments(
             context, owners, self._edits, self._events, limiter
         )
@@ -544,6 +546,21 @@ class VolumeManager:
         """
         self._begin(name, {"timeout": timeout})
         return self._attachments.tie(name, engine, _user_id(id), check_name(container, "container"))
+
+    def place(
+        self, name: str, places: object, *, engine: str, timeout: float | None = None
+    ) -> bool:
+        """
+        Say where an engine's containers that use a volume here run (all of them).
+
+        places
+            ``[{"Container", "Pid", "Cgroup", "AtStart"}]``; see ``places.py``.
+
+        Returns whether the volume is attached here. Raises InvalidInput.
+        """
+        told = read_places(engine, places)
+        self._begin(name, {"timeout": timeout})
+        return self._places.tell(name, engine, told)
 
     def attachments(self) -> list[JSON]:
         """

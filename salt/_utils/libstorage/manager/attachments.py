@@ -440,8 +440,7 @@ class Attachments:
         """
         changed = replace(attachment, users=users)
         if attachment.limited:
-            places = (*attachment.limited, *self.limiter.cgroups(users))
-            changed = replace(changed, limited=tuple(dict.fromkeys(places)))
+            changed = replace(changed, limited=self.limiter.may_hold(attachment, users))
         writes = [Put(entry.key, changed.to_json()), self._accessed(attachment.volume), event]
         done = self._write(entry, writes, compares)
         if done:

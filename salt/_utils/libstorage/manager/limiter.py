@@ -18,7 +18,7 @@ from dataclasses import replace
 from ..errors import BackendError
 from ..host import throttling
 from ..host.throttling import NONE, Limits
-from ..records import ATTACHED, Attachment, User, Volume
+from ..records import ATTACHED, Attachment, Place, User, Volume
 from ..store.contract import Entry, KeyAtRevision, Put
 from . import keys
 from .context import Context
@@ -54,12 +54,22 @@ class Limiter:
             weight=profile.weight,
         )
 
-    def cgroups(self, users: tuple[User, ...]) -> tuple[str, ...]:
-        """Where limits for these users are written to."""
+    def cgroups(self, users: Sequence[User], places: Sequence[Place] = ()) -> tuple[str, ...]:
+        """Where limits for these users, and for containers in these places, are written to."""
         if self._host is None:
             return ()
         theirs = (user.cgroup for user in users if user.cgroup)
-        return tuple(dict.fromkeys((self._host.base(), *theirs)))
+        running = (place.cgroup for place in places)
+        return tuple(dict.fromkeys((self._host.base(), *theirs, *running)))
+
+    def may_hold(self, attachment: Attachment, users: Sequence[User]) -> tuple[str, ...]:
+        """
+        The cgroups that may hold limits of an attachment, once these are its users.
+
+        A cgroup that is gone has taken its limits with it.
+        """
+        held = (place for place in attachment.limited if self.knows(place))
+        return tuple(dict.fromkeys((*held, *self.cgroups(users, attachment.places))))
 
     # -- what is ------------------------------------------------------------------------------
 
@@ -77,12 +87,13 @@ class Limiter:
         host = self._host
         if host is None:
             return {}
-        places = dict.fromkeys((*self.cgroups(attachment.users), *attachment.limited))
+        mine = self.cgroups(attachment.users, attachment.places)
+        places = dict.fromkeys((*mine, *attachment.limited))
         return {place: host.limits(place, attachment.device) for place in places}
 
     def agrees(self, attachment: Attachment, volume: Volume) -> bool:
         """Does the host have the limits that the records say?"""
-        wanted, mine = self.wanted(volume), self.cgroups(attachment.users)
+        wanted, mine = self.wanted(volume), self.cgroups(attachment.users, attachment.places)
         return all(
             _rates(now) == (_rates(wanted) if place in mine else NONE)
             for place, now in self.in_effect(attachment).items()
@@ -107,11 +118,11 @@ class Limiter:
             if found is None:
                 return
             entry, attachment, volume = found
-            wanted, mine = self.wanted(volume), self.cgroups(attachment.users)
+            wanted, mine = self.wanted(volume), self.cgroups(attachment.users, attachment.places)
             if wanted == NONE and not attachment.limited:
                 return
             if wanted != NONE and not set(mine) <= set(attachment.limited):
-                self._note(entry, attachment, mine)
+                self._note(entry, attachment)
                 continue
             if self._host is not None:
                 self._host.settle(mine, attachment.device, wanted)
@@ -146,9 +157,9 @@ class Limiter:
         for place in places:
             host.limit(place, device, limits)
 
-    def _note(self, entry: Entry, attachment: Attachment, places: tuple[str, ...]) -> None:
+    def _note(self, entry: Entry, attachment: Attachment) -> None:
         """Say in the attachment where limits are about to be written; the caller looks again."""
-        limited = tuple(dict.fromkeys((*attachment.limited, *places)))
+        limited = self.may_hold(attachment, attachment.users)
         noted = replace(attachment, limited=limited).to_json()
         self._store.transact([KeyAtRevision(entry.key, entry.revision)], [Put(entry.key, noted)])
         self._memory.follow(attachment.volume)

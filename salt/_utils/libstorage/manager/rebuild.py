@@ -116,8 +116,9 @@ class Rebuild:
         remembered = Attachment.from_json(held) if held else None
         if remembered is not None and remembered.id == volume.id:
             users, device, limited = remembered.users, remembered.device, remembered.limited
+            places = remembered.places
         else:
-            limited = ()
+            limited, places = (), ()
             users = (User(engine="salt", id=RECOVERED, at=now()),)
             # Anything but a loop device is told by what the mount point itself shows.
             loop = mounted.source.startswith("/dev/loop")
@@ -131,6 +132,7 @@ class Rebuild:
             mountpoint=str(point),
             device=device,
             users=users,
+            places=places,
             limited=limited,
             shared=volume.shared,
         )

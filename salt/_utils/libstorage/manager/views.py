@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ..errors import InvalidInput
-from ..host import mounts
+from ..host import mounts, throttling
 from ..host.throttling import NONE, Limits
 from ..records import ATTACHED, JSON, NEVER, Attachment, Operation, User
 from ..store.contract import MAX_READS
@@ -115,7 +115,12 @@ class Views:
         """The view with the limits that are in effect on this node, where it is in use here."""
         here = next((a for a in attachments if a.get("Limited") and look.is_mounted_here(a)), None)
         found = self._limiter.in_effect(Attachment.from_json(here)) if here else {}
-        rows = [{"Cgroup": place, **shown(now)} for place, now in found.items() if now != NONE]
+        late = _late(here) if here else frozenset()
+        rows = [
+            {"Cgroup": place, "AtStart": place not in late, **shown(now)}
+            for place, now in found.items()
+            if now != NONE
+        ]
         return {**view, "QoSScope": self._limiter.scope if rows else "", "QoSLimits": rows or None}
 
     def ls(self, filters: Sequence[str], names: Iterable[str] | None = None) -> list[JSON]:
@@ -192,10 +197,16 @@ def _view(
     operation: JSON | None,
     look: Look,
 ) -> JSON:
-    """A record with its derived fields; Mountpoint is this node's, where it is really mounted."""
+    """
+    A record with its derived fields.
+
+    Mountpoint, and the Device's number, are this node's, where it is really mounted.
+    """
     attachments = [a for a in attachments if look.of_this_boot(a)]
     view = dict(record)
-    view["Mountpoint"] = next((a["Mountpoint"] for a in attachments if look.is_mounted_here(a)), "")
+    here = next((a for a in attachments if look.is_mounted_here(a)), None)
+    view["Mountpoint"] = here["Mountpoint"] if here else ""
+    view["Device"] = throttling.number(here["Device"]) if here else ""
     view["Inuse"] = [a["Node"] for a in attachments] or None
     view["Containers"] = [
         f"{User.from_json(user).who}@{a['Node']}" for a in attachments for user in a["Users"]
@@ -203,6 +214,12 @@ def _view(
     view["LastAccessTimestamp"] = access["at"] if access else NEVER
     view["Operation"] = operation
     return view
+
+
+def _late(attachment: JSON) -> frozenset[str]:
+    """The cgroups of containers that may have had I/O before they had limits."""
+    places = Attachment.from_json(attachment).places
+    return frozenset(place.cgroup for place in places if not place.at_start)
 
 
 def shown(limits: Limits) -> JSON:

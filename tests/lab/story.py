@@ -1,0 +1,63 @@
+"""
+Stories: a text of commands (``$ ...``) and what they say, compared with what they say now.
+
+What is another one each time is written as a word: TIME, ID, a RATE of megabytes, N. Two lines of a
+story are alike, whatever empty lines stand between them.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from lab.cli import Said
+
+DAY = r"(Mon|Tue|Wed|Thu|Fri|Sat|Sun) [A-Z][a-z]{2} \d{1,2} \d\d:\d\d:\d\d UTC 20\d\d"
+MOMENT = r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z"
+UUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+CONTAINER = r"\b[0-9a-f]{64}\b|(?<=container )[0-9a-f]{8,}\b"
+FAST = r"\d+\.\d MB/s"
+LOOP = r'"7:\d+"'
+WORDS = (
+    *((DAY, "TIME"), (MOMENT, "TIME"), (UUID, "ID"), (CONTAINER, "ID")),
+    *((FAST, "RATE MB/s"), (LOOP, '"7:N"')),
+)
+
+Run = Callable[[str], Said]
+"""Runs a command of the story in a shell, with the errors among what it says."""
+
+
+class Story:
+    """
+    A story.
+
+    path
+        Its text: a paragraph of introduction, then the commands.
+    mounts
+        Where volumes are mounted, MOUNTS in the text.
+    """
+
+    def __init__(self, path: Path, mounts: Path) -> None:
+        self._mounts = str(mounts)
+        self.lines = _full(path.read_text().partition("\n\n")[2].splitlines())
+
+    def told(self, run: Run) -> list[str]:
+        """The story as it is now."""
+        lines = []
+        for line in self.lines:
+            if not line.startswith("$ "):
+                continue
+            said = run(line.removeprefix("$ ").replace("MOUNTS", self._mounts))
+            lines += [line, *said.lines]
+            if said.status:
+                lines.append(f"exit status {said.status}")
+        return _full([self._alike(line) for line in lines])
+
+    def _alike(self, line: str) -> str:
+        line = line.replace(self._mounts, "MOUNTS")
+        for pattern, word in WORDS:
+            line = re.sub(pattern, word, line)
+        return line
+
+
+def _full(lines: list[str]) -> list[str]:
+    return [line for line in lines if line]
