@@ -20,6 +20,7 @@ from aiohttp import web
 from .lanes import Lanes, TooSlow
 from .metrics import CONTENT_TYPE, Metrics
 from .module import Module, Refused
+from .references import References
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,10 @@ CREDENTIALS = struct.Struct("3i")
 class Admin:
     """The handlers of the administration's calls."""
 
-    def __init__(self, module: Module, lanes: Lanes, metrics: Metrics) -> None:
+    def __init__(
+        self, module: Module, lanes: Lanes, metrics: Metrics, references: References
+    ) -> None:
+        self._references = references
         self._module = module
         self._metrics = metrics
         self._lanes = lanes
@@ -90,6 +94,8 @@ class Admin:
             if function in READS:
                 return await self._lanes.read(work, SECONDS)
             lane = str(args[0]) if args else str(kwargs.get("name", ""))
+            if function == "rm":
+                await self._references.look_at(lane, by_engine=False)
             return await self._lanes.change(lane.partition("@")[0], work, SECONDS)
         except TooSlow as exc:
             text = f"{function} takes longer than {SECONDS:.0f} s and goes on; see operations"

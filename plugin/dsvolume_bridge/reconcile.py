@@ -23,10 +23,10 @@ from typing import Any
 from .engine import Container, Engine, EngineAway
 from .lanes import Lanes, TooSlow
 from .module import Module, Refused
+from .references import ASKER, References
 
 log = logging.getLogger(__name__)
 
-ASKER = {"door": "bridge"}
 INTERVAL = 2.0
 """Seconds between looks at all, where no event asks for one."""
 UNTIED = timedelta(seconds=130)
@@ -48,10 +48,13 @@ class User:
 class Reconciler:
     """Looks again and again."""
 
-    def __init__(self, module: Module, lanes: Lanes, engine: Engine) -> None:
+    def __init__(
+        self, module: Module, lanes: Lanes, engine: Engine, references: References
+    ) -> None:
         self._module = module
         self._lanes = lanes
         self._engine = engine
+        self._references = references
         self._wanted = asyncio.Event()
         self._instance = datetime.min.replace(tzinfo=UTC)
 
@@ -62,7 +65,7 @@ class Reconciler:
 
     async def run(self) -> None:
         """Until it is cancelled."""
-        watching = asyncio.create_task(self._watch())
+        beside = [asyncio.create_task(w) for w in (self._watch(), self._references.run())]
         try:
             while True:
                 with suppress(TimeoutError):
@@ -75,13 +78,16 @@ class Reconciler:
                 except Exception:
                     log.exception("Reconciling failed")
         finally:
-            watching.cancel()
+            for task in beside:
+                task.cancel()
 
     async def _watch(self) -> None:
         """An event of a container or a mount asks for a look."""
         while True:
             try:
                 async for event in self._engine.events():
+                    if event.get("Action") in ("create", "destroy", None):
+                        self._references.ask(everything=not event)
                     if event.get("Action") == "mount":
                         await self._tie_by(event)
                     if event.get("Action") in ("mount", "die", "destroy", "start"):

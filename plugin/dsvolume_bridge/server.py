@@ -21,7 +21,8 @@ from .engine import Engine
 from .lanes import Lanes, TooSlow
 from .metrics import Metrics
 from .module import Module, Refused
-from .reconcile import ASKER, Reconciler
+from .reconcile import Reconciler
+from .references import ASKER, References
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +86,8 @@ async def serve(module: Module, sockets: Sockets, engine: Engine) -> None:
     """Answer until SIGTERM or SIGINT; what was begun is then finished."""
     lanes, cache = Lanes(), Cache(module.settings().run_dir / "volumes.json")
     metrics = Metrics(module.node, __version__)
-    reconciler = Reconciler(module, lanes, engine)
+    references = References(module, lanes, engine)
+    reconciler = Reconciler(module, lanes, engine, references)
     agent = HostedAgent(module.settings)
     metrics.show(
         {
@@ -98,8 +100,8 @@ async def serve(module: Module, sockets: Sockets, engine: Engine) -> None:
     )
     runners = []
     for name, app in (
-        ("driver", Driver(module, lanes, cache, metrics, reconciler.activated).app()),
-        ("admin", Admin(module, lanes, metrics).app()),
+        ("driver", Driver(module, lanes, cache, metrics, references, reconciler.activated).app()),
+        ("admin", Admin(module, lanes, metrics, references).app()),
     ):
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=GRACE)
         await runner.setup()

@@ -41,6 +41,7 @@ FUNCTIONS = [
     "qos_info",
     "qos_ls",
     "qos_rm",
+    "refer",
     "resize",
     "rm",
     "rollback",

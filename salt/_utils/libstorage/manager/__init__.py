@@ -46,6 +46,7 @@ from .profiles import Profiles
 from .publishing import Publisher
 from .qos import QoS
 from .rebuild import Rebuild
+from .references import References
 from .requests import Request, Requests
 from .snapshots import SnapshotVerbs
 from .trash import Trash
@@ -95,6 +96,7 @@ class VolumeManager:
         self._growth = Growth(*parts)
         offline = self._offline = Offline(context)
         self._mounts = Mounts(*parts, offline)
+        self._references = References(context)
         self._usage = Usage(*parts)
         self._rebuild = Rebuild(context, profiles)
         self._views = Views(context, self._journal, lookup, limiter)
@@ -544,6 +546,26 @@ class VolumeManager:
         """
         self._begin(name, {"timeout": timeout})
         return self._attachments.tie(name, engine, _user_id(id), check_name(container, "container"))
+
+    def refer(
+        self, containers: Mapping[str, Sequence[str]], *, engine: str, whole: bool = False
+    ) -> list[str]:
+        """
+        Say which containers on this node, of any state, refer to volumes.
+
+        containers
+            The containers' ids, by volume; none for a volume that no container refers to any more.
+        whole
+            No container of the engine refers to any other volume.
+
+        Returns the names of the volumes for which this was new.
+        """
+        checked = {
+            check_name(name): [check_name(id, "container") for id in ids]
+            for name, ids in containers.items()
+        }
+        self._context.need_store()
+        return self._references.tell(check_name(engine, "engine"), checked, whole=whole)
 
     def attachments(self) -> list[JSON]:
         """
