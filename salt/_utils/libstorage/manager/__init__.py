@@ -5,7 +5,7 @@ The volume manager: the only one that changes volumes.
 (``managers.py`` finds the one that is configured).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Unpack
@@ -32,6 +32,7 @@ from .doctor import Doctor
 from .edits import Edits
 from .events import Events
 from .fencing import Fencing
+from .following import Following, News
 from .forgetting import Forgetting
 from .given import Given, merge_labels, read_labels
 from .growth import Growth
@@ -587,6 +588,14 @@ class VolumeManager:
         """The events between two times (RFC 3339, Unix seconds, or an age such as ``10m``)."""
         self._context.need_store()
         return self._events.list(since, until, filters)
+
+    def follow(self, place: str = "") -> Iterator[News]:
+        """
+        The events from a place on as they are committed, for ever; ``""`` is now.
+
+        Raises InvalidInput for what is no place.
+        """
+        return Following(self._context, self._events).since(place)
 
     def operations(self) -> list[JSON]:
         """The changes in progress; ``Alive`` tells whether somebody still works on them."""
