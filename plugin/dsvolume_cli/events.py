@@ -53,8 +53,8 @@ def watch(given: "JSON", dockers: "dict[str, str]", *, as_json: bool) -> None:
     """
     begun = time.time_ns()
     filters = Filters(given.get("filter", ()))
-    since = nanoseconds(given["since"], "since") if "since" in given else None
-    until = nanoseconds(given["until"], "until") if "until" in given else None
+    since = nanoseconds(given["since"], "since", begun) if "since" in given else None
+    until = nanoseconds(given["until"], "until", begun) if "until" in given else None
     if since is not None and until is not None and until < since:
         raise WrongUsage("--until must not be before --since")
     streams = Streams(filters, dockers, until, as_json=as_json)

@@ -1,7 +1,6 @@
 """Times as docker takes them: RFC 3339, Unix seconds, and how long ago."""
 
 import re
-import time
 from datetime import UTC, datetime, timedelta
 
 from .words import WrongUsage
@@ -14,14 +13,14 @@ _PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|ms|s|m|h|d)")
 _STAMP = re.compile(r"(\d{1,11})(?:\.(\d{1,9}))?")
 
 
-def nanoseconds(text: str, flag: str) -> int:
+def nanoseconds(text: str, flag: str, now: int) -> int:
     """
-    A point in time, in nanoseconds since 1970.
+    A point in time, in nanoseconds since 1970 as ``now`` is.
 
     A time without a zone is local; ``1h30m`` is so long ago. Raises WrongUsage.
     """
     if (age := _age(text)) is not None:
-        return time.time_ns() - age
+        return now - age
     if stamp := _STAMP.fullmatch(text):
         return int(stamp[1]) * 10**9 + int((stamp[2] or "").ljust(9, "0"))
     try:

@@ -11,6 +11,7 @@ from dsvolume_cli.times import local, nanoseconds, written
 from dsvolume_cli.words import WrongUsage
 
 SECOND = 10**9
+NOW = 1_800_000_000 * SECOND
 MOUNT = {
     "Volume": "db",
     "Node": "host1",
@@ -47,7 +48,7 @@ def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
     ],
 )
 def test_how_long_ago(text: str, seconds: float) -> None:
-    assert abs(time.time_ns() - nanoseconds(text, "since") - seconds * SECOND) < SECOND
+    assert nanoseconds(text, "since", NOW) == NOW - seconds * SECOND
 
 
 def test_points_in_time(zone: Callable[[str], None]) -> None:
@@ -61,10 +62,12 @@ def test_points_in_time(zone: Callable[[str], None]) -> None:
         "1444297636",
         "1444297636.0",
     ):
-        assert nanoseconds(text, "since") == moment
-    assert nanoseconds("1444297636.000000001", "since") == moment + 1
-    assert nanoseconds("1444297636.5", "since") == moment + SECOND // 2
-    assert nanoseconds("2015-10-08", "since") == nanoseconds("2015-10-08T04:00:00Z", "since")
+        assert nanoseconds(text, "since", NOW) == moment
+    assert nanoseconds("1444297636.000000001", "since", NOW) == moment + 1
+    assert nanoseconds("1444297636.5", "since", NOW) == moment + SECOND // 2
+    assert nanoseconds("2015-10-08", "since", NOW) == nanoseconds(
+        "2015-10-08T04:00:00Z", "since", NOW
+    )
     assert written(moment + 1234) == "2015-10-08T09:47:16.000001Z"
     assert local(moment + 1234) == "2015-10-08T05:47:16.000001234-04:00"
     zone("UTC0")
@@ -74,7 +77,7 @@ def test_points_in_time(zone: Callable[[str], None]) -> None:
 @pytest.mark.parametrize("text", ["", "yesterday", "1h x", "10m-", "99999-01-01", "9" * 12])
 def test_what_is_no_time(text: str) -> None:
     with pytest.raises(WrongUsage, match='for "--until" flag: it must be a time'):
-        nanoseconds(text, "until")
+        nanoseconds(text, "until", NOW)
 
 
 @pytest.mark.parametrize(
