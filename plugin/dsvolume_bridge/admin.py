@@ -4,6 +4,9 @@ The administration's socket: the module's functions as HTTP and JSON, for root a
 ``POST /v1/call`` with ``{"function": "create", "args": ["db"], "kwargs": {"size": 8}}`` answers
 ``{"return": ...}``, or with status 409 ``{"error": {"type": "VolumeExists", "text": ...}}``.
 ``GET /metrics`` answers in Prometheus' text format.
+
+``GET /v1/events?since=PLACE`` answers with a line ``{"Place": ..., "Event": {...}}`` for each event
+as it is committed, and every few seconds with ``{"Place": ...}``, for as long as somebody listens.
 """
 
 import asyncio
@@ -17,9 +20,11 @@ from typing import Any
 
 from aiohttp import web
 
+from .feed import Feed
 from .lanes import Lanes, TooSlow
 from .metrics import CONTENT_TYPE, Metrics
 from .module import Module, Refused
+from .references import References
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +41,11 @@ CREDENTIALS = struct.Struct("3i")
 class Admin:
     """The handlers of the administration's calls."""
 
-    def __init__(self, module: Module, lanes: Lanes, metrics: Metrics) -> None:
+    def __init__(
+        self, module: Module, lanes: Lanes, metrics: Metrics, references: References
+    ) -> None:
+        self._references = references
+        self._feed = Feed(module.settings)
         self._module = module
         self._metrics = metrics
         self._lanes = lanes
@@ -47,6 +56,8 @@ class Admin:
         app = web.Application(client_max_size=1 << 20)
         app.router.add_post("/v1/call", self._call)
         app.router.add_get("/metrics", self._tell)
+        app.router.add_get("/v1/events", self._feed.serve)
+        app.on_shutdown.append(self._feed.close)
         return app
 
     async def _tell(self, _: web.Request) -> web.Response:
@@ -90,6 +101,8 @@ class Admin:
             if function in READS:
                 return await self._lanes.read(work, SECONDS)
             lane = str(args[0]) if args else str(kwargs.get("name", ""))
+            if function == "rm":
+                await self._references.look_at(lane, by_engine=False)
             return await self._lanes.change(lane.partition("@")[0], work, SECONDS)
         except TooSlow as exc:
             text = f"{function} takes longer than {SECONDS:.0f} s and goes on; see operations"

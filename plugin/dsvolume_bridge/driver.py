@@ -29,6 +29,7 @@ from .logs import About
 from .lookups import Lookups
 from .metrics import Metrics
 from .module import Module, Refused
+from .references import References
 
 log = logging.getLogger(__name__)
 
@@ -69,10 +70,12 @@ class Driver:
         cache: Cache,
         metrics: Metrics,
         begun: Begun,
+        references: References,
         activated: Callable[[], None],
     ) -> None:
         self._activated = activated
         self._begun = begun
+        self._references = references
         self._module = module
         self._lanes = lanes
         self._cache = cache
@@ -194,6 +197,8 @@ class Driver:
 
     async def _remove(self, body: JSON) -> JSON:
         name = _name(body)
+        # The container may have gone this very moment, and its volume is to go with it.
+        await self._references.look_at(name, by_engine=True)
         await self._change("rm", name, UNMOUNT_SECONDS)
         self._cache.drop(name)
         return {}

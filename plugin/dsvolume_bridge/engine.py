@@ -75,9 +75,15 @@ class Engine:
         self.answers = False
         """Is it there, and tells its events?"""
 
-    async def containers(self) -> dict[str, Container]:
-        """All containers, by id. Raises EngineAway."""
-        rows = await self._get("/containers/json?all=1")
+    async def containers(self, volume: str = "") -> dict[str, Container]:
+        """
+        All containers, by id. Raises EngineAway.
+
+        volume
+            Only those that may use this one: its name is compared with destinations, too.
+        """
+        filters = quote(json.dumps({"volume": [volume]} if volume else {}))
+        rows = await self._get(f"/containers/json?all=1&filters={filters}")
         found = (self._container(row) for row in rows)
         return {container.id: container for container in found}
 
@@ -122,11 +128,16 @@ class Engine:
         )
 
     async def events(self) -> AsyncIterator[dict[str, Any]]:
-        """What happens to containers and volumes from now on. Raises EngineAway when it ends."""
+        """
+        What happens to containers and volumes from now on; first {}, once nothing is missed.
+
+        Raises EngineAway when it ends.
+        """
         filters = quote(json.dumps({"type": ["container", "volume"]}))
         try:
             async with self._asked(f"/events?filters={filters}", None) as answer:
                 self.answers = True
+                yield {}
                 async for line in answer.content:
                     yield json.loads(line)
         except (aiohttp.ClientError, OSError, ValueError) as exc:

@@ -15,6 +15,8 @@ from libstorage.config import Config
 from libstorage.host import mounts
 
 PREFIX = "dsvolume."
+ASKER = {"door": "bridge"}
+"""Who asks where nobody has asked the bridge."""
 TREE = Path(__file__).resolve().parents[2] / "salt"
 """What belongs to this copy of the bridge; Salt's own cache may be emptied, or hold another."""
 WITHOUT_STORE = frozenset(("attachments", "mount", "unmount", "version"))

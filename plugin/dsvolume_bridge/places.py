@@ -21,8 +21,8 @@ from typing import Any
 
 from .engine import Engine, EngineAway
 from .lanes import Lanes, TooSlow
-from .module import Module, Refused
-from .reconcile import ASKER, INTERVAL, SECONDS
+from .module import ASKER, Module, Refused
+from .reconcile import INTERVAL, SECONDS
 
 log = logging.getLogger(__name__)
 

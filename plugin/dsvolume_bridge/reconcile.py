@@ -19,11 +19,11 @@ from .begun import Begun
 from .dues import Moment, User, due, kept
 from .engine import Container, Engine, EngineAway
 from .lanes import Lanes, TooSlow
-from .module import Module, Refused
+from .module import ASKER, Module, Refused
+from .references import References
 
 log = logging.getLogger(__name__)
 
-ASKER = {"door": "bridge"}
 INTERVAL = 2.0
 """Seconds between looks at all, where no event asks for one."""
 SECONDS = 50.0
@@ -43,6 +43,7 @@ class Reconciler:
         lanes: Lanes,
         engine: Engine,
         begun: Begun,
+        references: References,
         started: Callable[[], None],
     ) -> None:
         self._started = started
@@ -50,6 +51,7 @@ class Reconciler:
         self._lanes = lanes
         self._engine = engine
         self._begun = begun
+        self._references = references
         self._wanted = asyncio.Event()
         self._instance = datetime.min.replace(tzinfo=UTC)
 
@@ -60,7 +62,7 @@ class Reconciler:
 
     async def run(self) -> None:
         """Until it is cancelled."""
-        watching = asyncio.create_task(self._watch())
+        beside = [asyncio.create_task(w) for w in (self._watch(), self._references.run())]
         try:
             while True:
                 with suppress(TimeoutError):
@@ -73,13 +75,16 @@ class Reconciler:
                 except Exception:
                     log.exception("Reconciling failed")
         finally:
-            watching.cancel()
+            for task in beside:
+                task.cancel()
 
     async def _watch(self) -> None:
         """An event of a container or a mount asks for a look."""
         while True:
             try:
                 async for event in self._engine.events():
+                    if event.get("Action") in ("create", "destroy", None):
+                        self._references.ask(everything=not event)
                     if event.get("Action") == "mount":
                         await self._tie_by(event)
                     if event.get("Action") == "start":

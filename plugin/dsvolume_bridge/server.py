@@ -22,9 +22,10 @@ from .driver import Driver
 from .engine import Engine
 from .lanes import Lanes, TooSlow
 from .metrics import Metrics
-from .module import Module, Refused
+from .module import ASKER, Module, Refused
 from .places import Places
-from .reconcile import ASKER, Reconciler
+from .reconcile import Reconciler
+from .references import References
 
 log = logging.getLogger(__name__)
 
@@ -84,8 +85,8 @@ async def serve(module: Module, sockets: Sockets, engine: Engine) -> None:
     run_dir = module.settings().run_dir
     lanes, cache, begun = Lanes(), Cache(run_dir / "volumes.json"), Begun(run_dir / "begun")
     metrics = Metrics(module.node, __version__)
-    places = Places(module, lanes, engine)
-    reconciler = Reconciler(module, lanes, engine, begun, places.wake)
+    places, references = Places(module, lanes, engine), References(module, lanes, engine)
+    reconciler = Reconciler(module, lanes, engine, begun, references, places.wake)
     agent = HostedAgent(module.settings)
     metrics.show(
         {
@@ -98,8 +99,11 @@ async def serve(module: Module, sockets: Sockets, engine: Engine) -> None:
     )
     runners, listening = [], []
     for name, app in (
-        ("driver", Driver(module, lanes, cache, metrics, begun, reconciler.activated).app()),
-        ("admin", Admin(module, lanes, metrics).app()),
+        (
+            "driver",
+            Driver(module, lanes, cache, metrics, begun, references, reconciler.activated).app(),
+        ),
+        ("admin", Admin(module, lanes, metrics, references).app()),
     ):
         app.on_response_prepare.append(_one_call_each)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=GRACE)

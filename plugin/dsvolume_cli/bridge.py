@@ -46,11 +46,16 @@ def call(function: str, args: "list[Any]", kwargs: "dict[str, Any]") -> "Any":
             f"the bridge at {path} gave no answer within {seconds:g} s; what was asked of it may "
             f"still be done: see docker dsvolume operations"
         ) from None
-    except PermissionError:
-        raise NoBridge(f"only root may speak to the bridge at {path}; use sudo") from None
     except OSError as exc:
-        raise NoBridge(f"the bridge is not there: {path}: {exc.strerror or exc}; {START}") from None
+        raise absent(path, exc) from None
     return _read(path, answer)
+
+
+def absent(path: str, exc: OSError) -> NoBridge:
+    """What to say where nobody answers at the socket."""
+    if isinstance(exc, PermissionError):
+        return NoBridge(f"only root may speak to the bridge at {path}; use sudo")
+    return NoBridge(f"the bridge is not there: {path}: {exc.strerror or exc}; {START}")
 
 
 def _seconds() -> float:

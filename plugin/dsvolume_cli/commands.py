@@ -315,12 +315,17 @@ _CLUSTER = (
         "events",
         "events",
         "",
-        "List what happened to volumes",
-        text(show.events),
-        Flag("since", TEXT, "From this time, or age (90s, 10m, 2h, 7d), on"),
-        Flag("until", TEXT, "Up to this time, or age"),
-        Flag("filter", LIST, "Only KEY=PATTERN of volume, verb, node, success"),
-        ask=joined,
+        "Show what happens to volumes, among docker's own events",
+        text(str),
+        Flag("since", TEXT, "Show what happened since this time, or age (10m, 1h30m, 7d)"),
+        Flag("until", TEXT, "Go on up to this time, or age"),
+        Flag(
+            "filter",
+            LIST,
+            "Only with KEY=VALUE: docker's keys (type, event, volume, container, ...), or verb, "
+            "node, success",
+            short="f",
+        ),
         about=by_nothing,
     ),
     Command(

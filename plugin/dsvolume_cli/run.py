@@ -20,7 +20,8 @@ DONE, REFUSED, WRONG, INTERRUPTED = 0, 1, 125, 130
 DOCKERS = {"--config", "--context", "--host", "--log-level", "--tlscacert", "--tlscert", "--tlskey"}
 DOCKERS |= {"-c", "-H", "-l"}
 DOCKERS_ALONE = {"-D", "--debug", "--tls", "--tlsverify"}
-"""Docker's global flags, with and without a value: docker hands them on, they are not for us."""
+"""Docker's global flags, with and without a value: they tell where its engine is."""
+LONG = {"-c": "--context", "-H": "--host", "-l": "--log-level", "-D": "--debug"}
 
 
 def run(words: "list[str]") -> int:
@@ -46,7 +47,7 @@ def _run(words: "list[str]") -> int:
 
         print(complete(words[1:], described=words[0] == "__complete"))
         return DONE
-    program, words = _ours(words)
+    program, dockers, words = _ours(words)
     if words[:1] == ["help"]:
         # As docker's own `help volume create`; and `docker help dsvolume` names us behind it.
         words = [*words[2 if words[1:2] == [NAME] else 1 :], "--help"]
@@ -61,27 +62,39 @@ def _run(words: "list[str]") -> int:
         if form not in ("", "json"):
             raise WrongUsage(f'invalid argument "{form[:60]}" for "--format" flag: it can be json')
         _check(program, command, parsed)
+        if command.function == "events":
+            # No call with an answer: it goes on.
+            from .events import watch  # noqa: PLC0415
+
+            watch(parsed.given, dockers, as_json=bool(form))
+            return DONE
     except WrongUsage as exc:
         return _wrong(program, name, str(exc))
+    except (bridge.Refused, bridge.NoBridge) as exc:
+        return _refused({}, exc)
     return _do(command, parsed, form)
 
 
-def _ours(words: "list[str]") -> "tuple[str, list[str]]":
-    """The words that are for us, and how we are called: by docker, or by our own name."""
-    left = list(words)
+def _ours(words: "list[str]") -> "tuple[str, dict[str, str], list[str]]":
+    """How we are called, by docker or by our own name; docker's flags; the words for us."""
+    left, given = list(words), {}
     while left and left[0].startswith("-"):
-        word = left[0].partition("=")[0]
-        glued = word[:2] in DOCKERS and not word.startswith("--") and len(left[0]) > 2
-        if word in DOCKERS_ALONE or glued or (word in DOCKERS and "=" in left[0]):
-            del left[0]
-        elif word in DOCKERS:
-            del left[:2]
-        else:
+        word, sign, value = left[0].partition("=")
+        if not word.startswith("--") and word[:2] in DOCKERS and len(word) > 2:
+            word, sign, value = word[:2], "=", left[0][2:].removeprefix("=")
+        if word in DOCKERS_ALONE:
+            value = value or "true"
+        elif word not in DOCKERS:
             break
+        elif not sign:
+            value = left[1] if len(left) > 1 else ""
+            del left[1:2]
+        given[LONG.get(word, word).lstrip("-")] = value
+        del left[0]
     by_docker = left[:1] == [NAME] or left[:2] == ["help", NAME]
     if left[:1] == [NAME]:
         del left[0]
-    return (f"docker {NAME}" if by_docker else f"docker-{NAME}"), left
+    return (f"docker {NAME}" if by_docker else f"docker-{NAME}"), given, left
 
 
 def _check(program: str, command: Command, parsed: Parsed) -> None:
@@ -98,16 +111,20 @@ def _do(command: Command, parsed: Parsed, form: str) -> int:
     try:
         answer = bridge.call(command.function, args, kwargs)
         said = json.dumps(answer) if form else _said(command, about, answer)
-    except bridge.Refused as exc:
-        told = show.compact({**about, "Err": str(exc)})
-        print(f"Error response from daemon: {told}", file=sys.stderr)
-        return REFUSED
-    except bridge.NoBridge as exc:
-        print(f"docker {NAME}: {exc}", file=sys.stderr)
-        return REFUSED
+    except (bridge.Refused, bridge.NoBridge) as exc:
+        return _refused(about, exc)
     if said:
         print(said)
     return DONE
+
+
+def _refused(about: "dict[str, Any]", exc: Exception) -> int:
+    if isinstance(exc, bridge.Refused):
+        told = show.compact({**about, "Err": str(exc)})
+        print(f"Error response from daemon: {told}", file=sys.stderr)
+    else:
+        print(f"docker {NAME}: {exc}", file=sys.stderr)
+    return REFUSED
 
 
 def _said(command: Command, about: "dict[str, Any]", answer: "Any") -> str:

@@ -141,11 +141,9 @@ def trash(rows: "list[JSON]") -> str:
     )
 
 
-def events(rows: "list[JSON]") -> str:
-    """Events, a line each."""
-    return "\n".join(
-        f"{moment(row['Time'])} {row['Volume']}: (from libstorage) {row['Text']}" for row in rows
-    )
+def event(row: "JSON") -> str:
+    """An event's line."""
+    return f"{moment(row['Time'])} {row['Volume']}: (from libstorage) {row['Text']}"
 
 
 def operations(rows: "list[JSON]") -> str:

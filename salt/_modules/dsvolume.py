@@ -617,6 +617,36 @@ def place(name, places, engine="docker", timeout=None):
 
 
 @_door
+def refer(containers, engine="docker", whole=False):
+    """
+    Say which containers on this node, running or not, refer to volumes. For bridges: as long as
+    one does, the volume is removed by nobody, on no node.
+
+    containers
+        The containers' ids, by volume; none for a volume that no container refers to any more.
+
+    engine : docker
+        The engine whose containers they are.
+
+    whole : False
+        No container of the engine refers to any other volume.
+
+    Returns the names of the volumes for which this was new.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'host1' dsvolume.refer '{db: [2b1e11bc, 5f0c2a7d]}'
+        salt 'host1' dsvolume.refer '{}' whole=True    # an engine that was taken away
+    """
+    if not isinstance(containers, dict):
+        raise InvalidInput("containers must be a mapping of volumes to lists of containers' ids")
+    named = {_name(name): [str(id) for id in ids or ()] for name, ids in containers.items()}
+    return _manager().refer(named, engine=str(engine), whole=whole)
+
+
+@_door
 def events(since=None, until=None, filter=None):
     """
     What happened to volumes, as lines on the command line.

@@ -208,18 +208,18 @@ def test_events_are_lines_in_order_of_time(cli: Cli) -> None:
     cli("rm", "--purge", "nothing")
     cli("rm", "lines")
     time = r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z"
-    lines = cli("events", "--since=1h", "--filter=volume=lines").lines
+    lines = cli("events", "--since=1h", "--until=0s", "--filter=volume=lines").lines
     texts = ["Volume create success", "Volume destroy success"]
     assert [re.sub(time, "TIME", line) for line in lines] == [
         f"TIME lines: (from libstorage) {text}" for text in texts
     ]
     assert lines == sorted(lines)
     first = lines[0].split()[0]
-    words = ["--filter", "volume=lines", "--filter", "verb=create"]
+    words = ["--until=0s", "--filter", "verb=create", "--filter", "volume=lines"]
     assert cli("events", *words).lines == lines[:1]
-    assert cli("events", "--until", first[:19] + "Z", *words[:2]).lines == []
+    assert cli("events", "--until", first[:19] + "Z", *words[3:]).lines == []
     assert cli("events", "--until=2h").lines == []
-    [event] = cli("events", *words, "--format=json").data()
+    event = cli("events", *words, "--format=json").data()
     assert event["By"] == {"door": "cli", "user": "root"}
 
 
@@ -284,7 +284,6 @@ ANSWERS = [
     (["qos", "create", "--weight=10", "new"], dict),
     (["qos", "edit", "--weight=20", "new"], dict),
     (["qos", "rm", "new"], dict),
-    (["events"], list),
     (["operations"], list),
     (["doctor"], list),
     (["nodes"], list),
@@ -395,7 +394,6 @@ def test_a_refusal_is_one_sentence_with_the_name(
         (["snapshot", "rm", "a@b"], {"Name": "b", "Volume": "a"}, "No such"),
         (["snapshot", "clone", "a@b", "c"], {"Name": "b", "Volume": "a"}, "No such"),
         (["ls", "--filter=colour=red"], {}, "colour"),
-        (["events", "--since=yesterday"], {}, "yesterday"),
     ],
 )
 def test_a_refusal_names_snapshots_by_their_parts(

@@ -42,6 +42,7 @@ FUNCTIONS = [
     "qos_info",
     "qos_ls",
     "qos_rm",
+    "refer",
     "resize",
     "rm",
     "rollback",

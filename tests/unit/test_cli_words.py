@@ -19,7 +19,7 @@ from dsvolume_cli.commands import COMMANDS, GROUPS, find, members
 from dsvolume_cli.words import BOOL, LIST, NUMBER, TEXT, Flag, WrongUsage, parse
 
 ROOT = Path(__file__).resolve().parents[2]
-FOR_BRIDGES = {"attachments", "index", "tie"}
+FOR_BRIDGES = {"attachments", "index", "place", "refer", "tie"}
 """Functions that nobody calls by hand."""
 CREATE = COMMANDS["create"].flags
 QOS = COMMANDS["qos create"].flags
@@ -257,9 +257,9 @@ def test_times_are_told_as_the_seed_tells_them(zone: Callable[[str], None]) -> N
 
 
 def test_events_are_told_as_docker_tells_its_own(zone: Callable[[str], None]) -> None:
-    rows = [{"Time": "2015-10-08T09:47:16.675882Z", "Volume": "v", "Text": "Mount success"}]
+    row = {"Time": "2015-10-08T09:47:16.675882Z", "Volume": "v", "Text": "Mount success"}
     zone("EST5EDT,M3.2.0,M11.1.0")
     line = "2015-10-08T05:47:16.675882000-04:00 v: (from libstorage) Mount success"
-    assert show.events(rows) == line
+    assert show.event(row) == line
     zone("UTC0")
-    assert show.events(rows) == "2015-10-08T09:47:16.675882000Z v: (from libstorage) Mount success"
+    assert show.event(row) == "2015-10-08T09:47:16.675882000Z v: (from libstorage) Mount success"

@@ -279,6 +279,24 @@ class Attachment(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reference(Record):
+    """
+    The containers on one node, of any state, that refer to a volume.
+
+    ``engines`` has their ids by the engine that told of them; one without any is left out.
+    """
+
+    volume: str
+    node: str
+    engines: dict[str, list[str]]
+
+    @property
+    def who(self) -> list[str]:
+        """As an error shows them."""
+        return [f"{id}@{self.node}" for ids in self.engines.values() for id in ids]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Operation(Record):
     """
     The one change in progress on a volume's data or existence.

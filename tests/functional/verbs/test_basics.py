@@ -226,10 +226,10 @@ def test_a_reference_holds_a_volume_unless_forced(
     site: Site, manager: VolumeManager, create: Create
 ) -> None:
     create("v")
-    site.store.transact([], [Put("references/v/node2", {"containers": ["c"]})])
+    assert site.manager("node2").refer({"v": ["c"]}, engine="docker") == ["v"]
     with (
         site.nothing_changes(),
-        pytest.raises(VolumeInUse, match=r"in use by node2;.*force"),
+        pytest.raises(VolumeInUse, match=r"in use by c@node2;.*force"),
     ):
         manager.rm("v")
     manager.rm("v", force=True)

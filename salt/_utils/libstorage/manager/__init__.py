@@ -5,7 +5,7 @@ The volume manager: the only one that changes volumes.
 (``managers.py`` finds the one that is configured).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Unpack
@@ -32,6 +32,7 @@ from .doctor import Doctor
 from .edits import Edits
 from .events import Events
 from .fencing import Fencing
+from .following import Following, News
 from .forgetting import Forgetting
 from .given import Given, merge_labels, read_labels
 from .growth import Growth
@@ -47,6 +48,7 @@ from .profiles import Profiles
 from .publishing import Publisher
 from .qos import QoS
 from .rebuild import Rebuild
+from .references import References
 from .requests import Request, Requests
 from .snapshots import SnapshotVerbs
 from .trash import Trash
@@ -97,6 +99,7 @@ class VolumeManager:
         self._growth = Growth(*parts)
         offline = self._offline = Offline(context)
         self._mounts = Mounts(*parts, offline)
+        self._references = References(context)
         self._usage = Usage(*parts)
         self._rebuild = Rebuild(context, profiles)
         self._views = Views(context, self._journal, lookup, limiter)
@@ -562,6 +565,26 @@ class VolumeManager:
         self._begin(name, {"timeout": timeout})
         return self._places.tell(name, engine, told)
 
+    def refer(
+        self, containers: Mapping[str, Sequence[str]], *, engine: str, whole: bool = False
+    ) -> list[str]:
+        """
+        Say which containers on this node, of any state, refer to volumes.
+
+        containers
+            The containers' ids, by volume; none for a volume that no container refers to any more.
+        whole
+            No container of the engine refers to any other volume.
+
+        Returns the names of the volumes for which this was new.
+        """
+        checked = {
+            check_name(name): [check_name(id, "container") for id in ids]
+            for name, ids in containers.items()
+        }
+        self._context.need_store()
+        return self._references.tell(check_name(engine, "engine"), checked, whole=whole)
+
     def attachments(self) -> list[JSON]:
         """
         What is attached here and by whom, as this host remembers it: the store is not asked.
@@ -582,6 +605,14 @@ class VolumeManager:
         """The events between two times (RFC 3339, Unix seconds, or an age such as ``10m``)."""
         self._context.need_store()
         return self._events.list(since, until, filters)
+
+    def follow(self, place: str = "") -> Iterator[News]:
+        """
+        The events from a place on as they are committed, for ever; ``""`` is now.
+
+        Raises InvalidInput for what is no place.
+        """
+        return Following(self._context, self._events).since(place)
 
     def operations(self) -> list[JSON]:
         """The changes in progress; ``Alive`` tells whether somebody still works on them."""

@@ -511,7 +511,7 @@ class Doctor:
             says = f"Events are older than {self._context.config.retention:g} days."
             yield Finding("events", self._context.node, says, self._events.forget_old)
         for node in self._fencing.left():
-            says = f"{node} is fenced, and still has volumes attached."
+            says = f"{node} is fenced, and still has volumes attached or referred to."
             yield Finding("node", node, says, partial(self._fencing.release, node, DOCTOR))
         if self._requests.old():
             says = "Answers to jobs are kept that ended long ago."

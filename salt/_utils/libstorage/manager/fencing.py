@@ -9,7 +9,7 @@ The key
 The order
     1. *fence*: the node's leases have lapsed -> ``fenced/<node>``.
     2. *release*: one transaction for each attachment of the node: the attachment goes, with the
-       event; a half-made one is noted in ``Claims``.
+       event; a half-made one is noted in ``Claims``. Then what its containers refer to.
     3. The node comes back, rebooted or not: its agent, or doctor fix=True there, ends who worked
        on the claims, takes the volumes from the host (by force), and drops the key.
 
@@ -36,6 +36,7 @@ from .events import Events
 from .limiter import Limiter
 from .memory import AttachmentMemory
 from .owners import Owners
+from .references import References
 
 
 class Fencing:
@@ -48,6 +49,7 @@ class Fencing:
         self._events = events
         self._limiter = limiter
         self._memory = AttachmentMemory(context)
+        self._references = References(context)
 
     def fenced(self, node: str) -> Entry | None:
         """What is known of a node's fence."""
@@ -66,20 +68,25 @@ class Fencing:
         self._store.transact([KeyAbsent(key)], [Put(key, value), event])
 
     def left(self) -> list[str]:
-        """The fenced nodes that still have attachments."""
+        """The fenced nodes that still have attachments, or containers that refer to volumes."""
         fenced = {entry.key.removeprefix(keys.FENCED) for entry in self._store.list(keys.FENCED)}
         if not fenced:
             return []
         attached = {value["Node"] for value in self._store.values(keys.ATTACHMENTS)}
-        return sorted(fenced & attached)
+        return sorted(fenced & (attached | self._references.nodes()))
 
     def release(self, node: str, by: JSON) -> list[str]:
-        """Release a fenced node's attachments; returns the volumes' names."""
+        """
+        Release a fenced node's attachments, and forget its containers.
+
+        Returns the names of the volumes that were attached.
+        """
         released = []
         for attachment in self.attached(node):
             while not self._release(node, attachment.volume, by):
                 pass
             released.append(attachment.volume)
+        self._references.drop(node)
         return released
 
     def _release(self, node: str, name: str, by: JSON) -> bool:

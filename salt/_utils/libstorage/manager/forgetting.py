@@ -24,6 +24,7 @@ from . import keys
 from .context import Context
 from .events import Events
 from .owners import Owners
+from .references import References
 
 BATCH = 90
 """Keys that are deleted in one transaction."""
@@ -102,6 +103,7 @@ class Forgetting:
             if nodes.pop(node, None) is not None:
                 unmoved = KeyAtRevision(entry.key, entry.revision)
                 self._store.transact([unmoved], [Put(entry.key, {**entry.value, "Nodes": nodes})])
+        References(self._context).drop(node)
         for entry in self._store.list("capacity/"):
             if entry.key.rpartition("/")[2] == node:
                 self._delete(entry)

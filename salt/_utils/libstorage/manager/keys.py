@@ -4,6 +4,7 @@ VOLUMES = "volumes/"
 SNAPSHOTS = "snapshots/"
 ACCESS = "access/"
 ATTACHMENTS = "attachments/"
+REFERENCES = "references/"
 OPERATIONS = "operations/"
 OWNERS = "owners/"
 EVENTS = "events/"
@@ -44,7 +45,11 @@ def attachment(name: str, node: str) -> str:
 
 
 def references(name: str) -> str:
-    return f"references/{name}/"
+    return f"{REFERENCES}{name}/"
+
+
+def reference(name: str, node: str) -> str:
+    return f"{REFERENCES}{name}/{node}"
 
 
 def operation(name: str) -> str:

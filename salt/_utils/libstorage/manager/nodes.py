@@ -177,6 +177,7 @@ class Nodes:
         names = {row["Name"] for row in self.ls()}
         names |= {value.get("node") for value in self._store.values(keys.OWNERS)}
         names |= {entry.key.split("/")[1] for entry in self._store.list("purge/")}
+        names |= {entry.key.rpartition("/")[2] for entry in self._store.list(keys.REFERENCES)}
         for value in self._store.values(keys.OPERATIONS):
             names |= {value["Node"], value["Arguments"].get("Node")}
         for value in self._store.values(keys.TRASH):

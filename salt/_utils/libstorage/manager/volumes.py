@@ -31,10 +31,13 @@ from .given import WORDS, Given, merge_labels
 from .journal import Held, Journal, Rule, undo
 from .mounts import refuse_if_attached
 from .profiles import Profiles, need_limits
+from .references import References
 from .snapshots import without_child
 from .trash import finish_removal, into_trash, removal
 from .verbs import Verbs
 
+REFERENCES_SECONDS = 1.0
+"""For nodes to tell that a container has gone; it takes them a third of that."""
 BATCH = 45
 """Data keys turned into purge keys in one transaction; each takes two writes."""
 
@@ -219,7 +222,8 @@ class Volumes(Verbs):
             self._need_here(volume, "remove", test=test)
             if test:
                 here = self._attachments.settled(name, volume, deadline, recover=False)
-                self._refuse_if_held(volume, force, free_here=not (here and here[1].users))
+                unused = not (here and here[1].users)
+                self._refuse_if_held(volume, force, test=True, free_here=unused)
                 return volume
             self._attachments.tidy(volume, deadline)
             self._refuse_if_held(volume, force)
@@ -235,7 +239,9 @@ class Volumes(Verbs):
                 return volume
             deadline.check(f"{name} changes faster than this call can remove it; try again")
 
-    def _refuse_if_held(self, volume: Volume, force: bool, *, free_here: bool = False) -> None:
+    def _refuse_if_held(
+        self, volume: Volume, force: bool, *, test: bool = False, free_here: bool = False
+    ) -> None:
         """
         Say what holds the volume; nothing is removed from under it.
 
@@ -251,10 +257,11 @@ class Volumes(Verbs):
         attached = self._attachments.everywhere(name)
         node = self._context.node
         refuse_if_attached([a for a in attached if not (free_here and a.node == node)])
-        references = list(self._store.list(keys.references(name)))
-        if references and not force:
+        wait = 0 if test else REFERENCES_SECONDS
+        referring = () if force else References(self._context).who(name, wait)
+        if referring:
             raise VolumeInUse(
-                f"Volume in use by {', '.join(r.key.rpartition('/')[2] for r in references)}; "
+                f"Volume in use by {', '.join(referring)}; "
                 f"remove the containers that refer to it, or use force=True"
             )
         held = self._context.controller(volume).in_use().get(volume.id)
