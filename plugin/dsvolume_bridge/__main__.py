@@ -27,6 +27,12 @@ def main() -> int:
         help="where Docker looks for the volume driver",
     )
     parser.add_argument(
+        "--podman-socket",
+        type=Path,
+        default=Path("/run/dsvolume/podman.sock"),
+        help="where Podman finds the volume driver",
+    )
+    parser.add_argument(
         "--admin-socket",
         type=Path,
         default=Path("/run/dsvolume/admin.sock"),
@@ -41,7 +47,7 @@ def main() -> int:
     logs.begin(options.log_level, options.log_format)
     try:
         module = Module(options.config_dir)
-        sockets = Sockets(options.driver_socket, options.admin_socket)
+        sockets = Sockets(options.driver_socket, options.podman_socket, options.admin_socket)
         engine = Engine(options.engine, options.driver_socket.stem)
         asyncio.run(serve(module, sockets, engine))
     except (Refused, LibstorageError, OSError) as exc:

@@ -34,7 +34,6 @@ from .references import References
 log = logging.getLogger(__name__)
 
 JSON = dict[str, Any]
-ASKER: JSON = {"door": "docker"}
 CONTENT = "application/vnd.docker.plugins.v1.2+json"
 LOOK_SECONDS = 50.0
 """Docker gives up after 60."""
@@ -61,10 +60,18 @@ Answer = Callable[[JSON], Awaitable[JSON]]
 
 
 class Driver:
-    """The handlers of one engine's calls."""
+    """
+    The handlers of one engine's calls.
+
+    engine
+        ``docker`` or ``podman``: whose users the mounts are.
+    activated
+        Is called when the engine has begun to talk to us.
+    """
 
     def __init__(
         self,
+        engine: str,
         module: Module,
         lanes: Lanes,
         cache: Cache,
@@ -73,6 +80,8 @@ class Driver:
         references: References,
         activated: Callable[[], None],
     ) -> None:
+        self._engine = engine
+        self._asker = {"door": engine}
         self._activated = activated
         self._begun = begun
         self._references = references
@@ -80,7 +89,7 @@ class Driver:
         self._lanes = lanes
         self._cache = cache
         self._metrics = metrics
-        self._lookups = Lookups(lambda names: module.call("ls", ASKER, names=names))
+        self._lookups = Lookups(lambda names: module.call("ls", self._asker, names=names))
 
     def app(self) -> web.Application:
         """What is served on the driver's socket."""
@@ -106,7 +115,7 @@ class Driver:
 
     async def _serve(self, name: str, answer: Answer, request: web.Request) -> web.StreamResponse:
         """One call: its body read, its answer or its error said."""
-        with self._metrics.call("docker", name) as call:
+        with self._metrics.call(self._engine, name) as call:
             try:
                 body = await _body(request, name)
                 call.about(body.get("Name"), body.get("ID"))
@@ -118,7 +127,10 @@ class Driver:
                 log.exception("%s failed", name)
                 call.failed = True
                 said = {"Err": f"The bridge failed at {name}; see its log"}
-        return _said({"Err": "", **said})
+        # Podman takes an error for one only by its status: a refused mount would be a mount of
+        # nothing, and the container would find its own root there.
+        wrong = self._engine == "podman" and said.get("Err")
+        return _said({"Err": "", **said}, status=500 if wrong else 200)
 
     # -- the calls ----------------------------------------------------------------------------
 
@@ -171,7 +183,7 @@ class Driver:
         return _shown(held, status=True)
 
     async def _list(self, _: JSON) -> JSON:
-        read = partial(self._cache.follow, partial(self._module.call, "index", ASKER))
+        read = partial(self._cache.follow, partial(self._module.call, "index", self._asker))
         try:
             records = await self._lanes.read(read, LOOK_SECONDS)
         except (Refused, TooSlow) as exc:
@@ -204,8 +216,10 @@ class Driver:
         return {}
 
     async def _mount(self, body: JSON) -> JSON:
-        name, user = _name(body), _user(body)
-        work = partial(self._module.call, "mount", ASKER, name, timeout=CHANGE_SECONDS, **user)
+        name, user = _name(body), self._user(body)
+        work = partial(
+            self._module.call, "mount", self._asker, name, timeout=CHANGE_SECONDS, **user
+        )
         try:
             with self._begun.call(user["id"]):
                 presence = await self._lanes.change(name, work, CHANGE_SECONDS)
@@ -217,23 +231,33 @@ class Driver:
 
     def _take_back(self, late: Any, name: str, user: JSON) -> None:
         if not late.cancelled() and late.exception() is None:
-            self._lanes.later(name, partial(self._module.call, "unmount", ASKER, name, **user))
+            self._lanes.later(
+                name, partial(self._module.call, "unmount", self._asker, name, **user)
+            )
 
     async def _unmount(self, body: JSON) -> JSON:
-        user = _user(body)
+        user = self._user(body)
         with self._begun.call(user["id"]):
             await self._change("unmount", _name(body), UNMOUNT_SECONDS, **user)
         return {}
+
+    def _user(self, body: JSON) -> JSON:
+        id = body.get("ID")
+        if not isinstance(id, str) or not id:
+            raise Refused("The request has no mount ID", "InvalidInput")
+        return {"engine": self._engine, "id": id}
 
     # -- through the lanes --------------------------------------------------------------------
 
     async def _look(self, function: str, *args: Any) -> Any:
         return await self._lanes.read(
-            partial(self._module.call, function, ASKER, *args), LOOK_SECONDS
+            partial(self._module.call, function, self._asker, *args), LOOK_SECONDS
         )
 
     async def _change(self, function: str, name: str, seconds: float, **kwargs: Any) -> Any:
-        work = partial(self._module.call, function, ASKER, name, timeout=seconds - 5, **kwargs)
+        work = partial(
+            self._module.call, function, self._asker, name, timeout=seconds - 5, **kwargs
+        )
         try:
             return await self._lanes.change(name, work, seconds)
         except TooSlow as exc:
@@ -270,13 +294,6 @@ def _name(body: JSON) -> str:
     return name
 
 
-def _user(body: JSON) -> JSON:
-    id = body.get("ID")
-    if not isinstance(id, str) or not id:
-        raise Refused("The request has no mount ID", "InvalidInput")
-    return {"engine": "docker", "id": id}
-
-
 def _options(given: Any) -> JSON:
     """Docker's options of a volume as arguments of ``create``."""
     if given is None:
@@ -301,5 +318,5 @@ def _slow(function: str, name: str) -> str:
     return f"The {function} of {name} takes too long and goes on; see docker dsvolume operations"
 
 
-def _said(answer: JSON) -> web.Response:
-    return web.Response(text=json.dumps(answer), content_type=CONTENT)
+def _said(answer: JSON, status: int = 200) -> web.Response:
+    return web.Response(status=status, text=json.dumps(answer), content_type=CONTENT)

@@ -118,8 +118,9 @@ def due(
     if held:
         # A copy from a running container is a second mount, and may take long.
         return user.count if moment.sure(user) else 1
-    if not moment.passing(user):
-        return 0
+    if moment.young(user):
+        # Also of an engine that was killed: the next one may find that its container runs.
+        return user.count
     gone = container is None and user.container != ""
     died = container is not None and not container.lives and ended and ended >= user.at
-    return 0 if (gone or died) and not moment.young(user) else user.count
+    return 0 if gone or died or not moment.passing(user) else user.count

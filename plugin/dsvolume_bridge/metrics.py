@@ -124,7 +124,7 @@ class Metrics:
             took = time.monotonic() - began
             self._calls.labels(door, name, call.outcome).inc()
             self._seconds.labels(door, name).observe(took)
-            quiet = call.outcome == "done" and (door == "docker" and name in QUIET)
+            quiet = call.outcome == "done" and (door != "cli" and name in QUIET)
             log.log(
                 logging.DEBUG if quiet else logging.INFO,
                 About(

@@ -52,12 +52,12 @@ class Sockets:
     wait there.
     """
 
-    def __init__(self, driver: Path, admin: Path) -> None:
-        self._paths = {"driver": driver, "admin": admin}
+    def __init__(self, driver: Path, podman: Path, admin: Path) -> None:
+        self._paths = {"driver": driver, "podman": podman, "admin": admin}
         self._held = systemd.held()
 
     def open(self, name: str) -> socket.socket:
-        """A listening socket; ``admin`` and ``driver`` are root's alone."""
+        """A listening socket, which is root's alone."""
         path = self._paths[name]
         if str(path) in self._held:
             return self._held[str(path)]
@@ -98,13 +98,12 @@ async def serve(module: Module, sockets: Sockets, engine: Engine) -> None:
         module.remembered,
     )
     runners, listening = [], []
-    for name, app in (
-        (
-            "driver",
-            Driver(module, lanes, cache, metrics, begun, references, reconciler.activated).app(),
-        ),
-        ("admin", Admin(module, lanes, metrics, references).app()),
-    ):
+    docker, podman = (
+        Driver(engine, module, lanes, cache, metrics, begun, references, activated)
+        for engine, activated in (("docker", reconciler.activated), ("podman", _nothing))
+    )
+    admin = Admin(module, lanes, metrics, references)
+    for name, app in (("driver", docker.app()), ("podman", podman.app()), ("admin", admin.app())):
         app.on_response_prepare.append(_one_call_each)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=GRACE)
         await runner.setup()
@@ -130,6 +129,10 @@ async def serve(module: Module, sockets: Sockets, engine: Engine) -> None:
     await asyncio.to_thread(agent.stop, GRACE)
     lanes.close()
     cache.save()
+
+
+def _nothing() -> None:
+    """Podman activates its driver with every command."""
 
 
 async def _one_call_each(_: web.Request, response: web.StreamResponse) -> None:

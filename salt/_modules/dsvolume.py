@@ -483,7 +483,7 @@ def mount(name, id="salt", engine="salt", container="", cgroup="", timeout=None,
         Who uses it. Several ids may use one shared volume; each unmounts for itself.
 
     engine : salt
-        What kind of user the id is. The ids of ``docker`` and ``podman`` are counted; others are
+        What kind of user the id is. The ids of ``docker`` are counted; others are
         a set: mounting for one that is there changes nothing.
 
     container

@@ -69,7 +69,7 @@ the bridge is stopped:
   cmd.run:
     - name: >-
         systemctl daemon-reload && systemctl stop {{ units | join(" ") }} &&
-        rm -f /run/docker/plugins/dsvolume.sock /run/dsvolume/admin.sock
+        rm -f /run/docker/plugins/dsvolume.sock /run/dsvolume/podman.sock /run/dsvolume/admin.sock
     - onchanges:
       - file: no {{ units[0] }}
 

@@ -62,13 +62,14 @@ class Bridge:
         self._supervisor: threading.Thread | None = None
         self._engine = engine
         self.admin = folder / "admin.sock"
+        self.podman = folder / "podman.sock"
         self._folder = folder
         self._config = _configure(folder, node, site.settings(node))
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
         if self._held:
-            self._sockets = [_listen(path) for path in (self.driver, self.admin)]
+            self._sockets = [_listen(path) for path in (self.driver, self.podman, self.admin)]
         self.start()
         if self._held:
             self._supervisor = threading.Thread(target=self._supervise, name="supervisor")
@@ -107,6 +108,7 @@ class Bridge:
         command = [
             *(sys.executable, *run, f"--config-dir={self._config}"),
             *(f"--driver-socket={self.driver}", f"--admin-socket={self.admin}"),
+            f"--podman-socket={self.podman}",
             f"--engine={self._engine}",
         ]
         passed = [one.fileno() for one in self._sockets]

@@ -224,14 +224,19 @@ class Engine:
         return self("run", "--rm", "--network=none", *words, seconds=seconds)
 
     def _import(self) -> None:
-        tar = self.folder / "image.tar"
-        with tarfile.open(tar, "w") as image:
-            image.add("/bin/busybox", "bin/busybox")
-            for applet in APPLETS:
-                link = tarfile.TarInfo(f"bin/{applet}")
-                link.type, link.linkname = tarfile.SYMTYPE, "busybox"
-                image.addfile(link)
-            there = tarfile.TarInfo("there")
-            there.type, there.mode = tarfile.DIRTYPE, 0o755
-            image.addfile(there)
+        tar = make_image(self.folder / "image.tar")
         self("import", "--change", "ENV PATH=/bin", str(tar), IMAGE)
+
+
+def make_image(tar: Path) -> Path:
+    """Write an image's root, of busybox and its applets, to a tar file."""
+    with tarfile.open(tar, "w") as image:
+        image.add("/bin/busybox", "bin/busybox")
+        for applet in APPLETS:
+            link = tarfile.TarInfo(f"bin/{applet}")
+            link.type, link.linkname = tarfile.SYMTYPE, "busybox"
+            image.addfile(link)
+        there = tarfile.TarInfo("there")
+        there.type, there.mode = tarfile.DIRTYPE, 0o755
+        image.addfile(there)
+    return tar

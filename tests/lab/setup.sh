@@ -7,6 +7,7 @@ export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin" DEBIAN_FRONTEND=noninteracti
 
 # Salt and one of its dependencies come as source: they are built with python3-dev and gcc
 PACKAGES=(python3-venv python3-dev gcc e2fsprogs xfsprogs btrfs-progs util-linux mount procps)
+PACKAGES+=(podman docker-compose) # other ways to containers
 PACKAGES+=(iproute2 libfaketime) # for nodes with networks and clocks of their own
 PACKAGES+=(systemd) # for the host that has the bridge installed; here it starts nothing
 PACKAGES+=(qemu-system-x86 seabios busybox-static kmod cpio) # for the guest: see tests/lab/guest

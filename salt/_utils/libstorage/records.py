@@ -80,6 +80,12 @@ def _names(cls: "type[Record]") -> Names:
     return _NAMES[cls.__name__]
 
 
+ENGINES = ("docker", "podman")
+"""They cannot wait for the store."""
+COUNTED = ("docker",)
+"""Engines that mount and unmount the same id more than once; other users are a set."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Record:
     """The base of all records: to JSON and back."""

@@ -18,7 +18,7 @@ from ..errors import (
     NoSuchVolume,
     StoreUnavailable,
 )
-from ..records import JSON, Attachment, User, Volume, check_name, now, split_snapshot
+from ..records import ENGINES, JSON, Attachment, User, Volume, check_name, now, split_snapshot
 from ..store import open_store
 from .agent import Agent
 from .attachments import Attachments
@@ -39,7 +39,7 @@ from .growth import Growth
 from .journal import Journal
 from .limiter import Limiter
 from .lookup import Lookup
-from .mounts import COUNTED, Mounts, Presence
+from .mounts import Mounts, Presence
 from .nodes import Nodes
 from .offline import Offline
 from .owners import Owners, describe
@@ -595,7 +595,7 @@ class VolumeManager:
 
     def _waits(self, engine: str, call: CallHere) -> bool:
         """Is it nobody's who cannot wait for the store?"""
-        return engine not in COUNTED or bool(call.get("test"))
+        return engine not in ENGINES or bool(call.get("test"))
 
     # -- what is and was going on -------------------------------------------------------------
 

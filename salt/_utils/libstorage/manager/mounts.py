@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from ..errors import InvalidInput, NoSuchVolume, NotHere, VolumeInUse
 from ..host import throttling
-from ..records import JSON, Attachment, User, Volume
+from ..records import COUNTED, JSON, Attachment, User, Volume
 from ..store.contract import Entry
 from .attachments import Attachments, told
 from .context import Context, Deadline
@@ -14,9 +14,6 @@ from .journal import Journal
 from .lookup import Lookup
 from .offline import Offline
 from .verbs import Verbs
-
-COUNTED = ("docker", "podman")
-"""Engines that mount and unmount the same id more than once; other users are a set."""
 
 
 @dataclass(frozen=True, slots=True)

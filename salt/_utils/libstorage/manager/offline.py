@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ..errors import VolumeInUse
 from ..host import files
-from ..records import ATTACHED, JSON, Attachment, User, now
+from ..records import ATTACHED, COUNTED, JSON, Attachment, User, now
 from . import presence
 from .context import Context
 from .memory import AttachmentMemory
@@ -57,6 +57,8 @@ class Offline:
                 return None
             mine = attachment.user(user.engine, user.id)
             was = mine.count if mine else 0
+            if change > 0 and was and user.engine not in COUNTED:
+                return attachment
             if change > 0 and attachment.users and mine is None and not attachment.shared:
                 who = ", ".join(f"{u.who}@{attachment.node}" for u in attachment.users)
                 raise VolumeInUse(f"Volume in use by {who}")
