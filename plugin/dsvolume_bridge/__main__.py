@@ -5,6 +5,7 @@ import asyncio
 import sys
 from pathlib import Path
 
+from libstorage import __version__
 from libstorage.errors import LibstorageError
 
 from . import logs
@@ -41,6 +42,7 @@ def main() -> int:
     parser.add_argument(
         "--engine", type=Path, default=Path("/run/docker.sock"), help="the engine's own socket"
     )
+    parser.add_argument("--version", action="version", version=__version__)
     parser.add_argument("--log-level", default="INFO", choices=("DEBUG", "INFO", "WARNING"))
     parser.add_argument("--log-format", default=logs.FORMATS[0], choices=logs.FORMATS)
     options = parser.parse_args()

@@ -56,17 +56,24 @@ the module dsvolume:
     - dir_mode: 755
     - mode: 644
 
-# Only a whole copy becomes the current one, at once.
+# Only a whole copy becomes the current one: a master may serve new files a moment before it lists them.
+version {{ version }} starts:
+  cmd.run:
+    - name: {{ bridge.python }} {{ copy }}/plugin/bin/dsvolume-bridge --version
+    - unless: test "$(readlink {{ current }})" = {{ copy }}
+    - require:
+      - file: the code of the bridge
+      - file: programs of the bridge
+      - file: the package libstorage
+      - file: the module dsvolume
+
 version {{ version }} is the current one:
   file.symlink:
     - name: {{ current }}
     - target: {{ copy }}
     - atomic: True
     - require:
-      - file: the code of the bridge
-      - file: programs of the bridge
-      - file: the package libstorage
-      - file: the module dsvolume
+      - cmd: version {{ version }} starts
 
 {% if before and before != copy and salt["file.directory_exists"](root) %}
 # The one before stays: the bridge still runs from it, and it is the way back.

@@ -33,6 +33,8 @@ MINION = {
     "file_roots": {"base": [CHECKOUT]},
     "pillar_roots": {"base": ["/srv/pillar"]},
     "enable_fqdns_grains": False,
+    # Salt else lists what it serves every 20 seconds.
+    "fileserver_list_cache_time": 0,
     "log_level": "error",
 }
 POLICIES = {"local": "ds-local", "ram": "ds-ram"}
@@ -257,6 +259,8 @@ def test_docker_finds_its_volumes_when_it_starts_before_the_bridge(host: Host) -
     comes_back = ("--restart=always", "--stop-timeout=1", "-v", "kept:/data")
     id = host.docker("run", "--detach", "--network=none", *comes_back, IMAGE, "sleep", "600")
     host("systemctl", "stop", "docker.socket", "docker.service")
+    # Containers let go of their volumes as they end: the bridge is still there.
+    wait_until(lambda: host.run("mountpoint", "/var/lib/dsvolume/mounts/kept").returncode)
     host("systemctl", "stop", "dsvolume-bridge.service")
     host("systemctl", "start", "docker.service")
     wait_until(lambda: host.run("docker", "exec", id, "ls", "/data").stdout == "file\n")
@@ -307,9 +311,9 @@ def test_it_refuses_a_mount_namespace_of_its_own(host: Host) -> None:
 # -- versions, the runtime, the end
 
 
-def next_version(host: Host, version: str) -> dict[str, Any]:
-    """The master serves another version."""
-    host.sh(f"rm -rf {NEXT}; {MAKE_NEXT.replace('NEW', version)} {WRAPPER}")
+def next_version(host: Host, version: str, but: str = "true") -> dict[str, Any]:
+    """The master serves another version, but for a command that was run in its tree."""
+    host.sh(f"rm -rf {NEXT}; {MAKE_NEXT.replace('NEW', version)} {WRAPPER} cd {NEXT}; {but}")
     return host.apply(tree=NEXT)
 
 
@@ -327,9 +331,22 @@ def test_another_version_takes_over_and_the_one_before_stays(host: Host) -> None
         assert versions(host) == ({"0.1.1", "0.1.2"}, "0.1.2")
         back = next_version(host, "0.1.1")
         assert versions(host) == ({"0.1.1", "0.1.2"}, "0.1.1")
-        assert changed(back) == {"version 0.1.1 is the current one", "the bridge"}
+        assert changed(back) == {
+            "version 0.1.1 starts",
+            "version 0.1.1 is the current one",
+            "the bridge",
+        }
         assert host.docker("exec", id, "ls", "/data") == "file"
     assert failures == []
+
+
+def test_half_a_copy_takes_nothing_over(host: Host) -> None:
+    before = versions(host)[1]
+    answer = next_version(host, "0.1.3", "rm dsvolume/plugin/dsvolume_bridge/lanes.py")
+    starts = answer["version 0.1.3 starts"]
+    assert starts["result"] is False
+    assert "No module named 'dsvolume_bridge.lanes'" in starts["changes"]["stderr"]
+    assert versions(host)[1] == before and host.ask("Get", Name="kept")["Err"] == ""
 
 
 def test_docker_learns_of_the_runtime_without_a_restart(host: Host) -> None:
