@@ -153,6 +153,7 @@ async def _end(runner: web.AppRunner) -> None:
     The listening socket is closed afterwards: asyncio drops those whom it has accepted, and not yet
     given a transport, when it closes a server.
     """
+    await runner.shutdown()  # whoever listens to events would be waited for
     loop = asyncio.get_running_loop()
     until = loop.time() + SILENCE
     # The first look comes when those who have just been let in are known.

@@ -87,6 +87,7 @@ class Streams:
         self._come: queue.Queue[Line | None] = queue.Queue(WAITING)
         self._reading = 0
         self._said = False
+        self._saying = threading.Lock()
 
     # -- the past
 
@@ -194,11 +195,13 @@ class Streams:
 
     def _warn(self, exc: Exception) -> None:
         """Once, until it is there again."""
-        if not self._said:
-            _say(
-                f"the engine of docker does not tell its events: {exc}; going on with libstorage's"
-            )
-        self._said = True
+        with self._saying:
+            if not self._said:
+                _say(
+                    f"the engine of docker does not tell its events: {exc}; "
+                    f"going on with libstorage's"
+                )
+            self._said = True
 
     # -- lines
 

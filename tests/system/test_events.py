@@ -2,14 +2,11 @@
 
 import json
 import os
-import queue
 import re
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -17,10 +14,10 @@ import pytest
 from lab.bridge import Bridge
 from lab.cli import Cli, plugin_of_docker
 from lab.docker import IMAGE, Engine
+from lab.live import SECONDS, Live, live
 from lab.site import NODE, Site
 
 DRIVER = "dsvolume"
-SECONDS = 30.0
 MOMENT = r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z"
 RUN = [
     "CONTAINER create",
@@ -61,60 +58,6 @@ def cli(place: Path, bridge: Bridge, engine: Engine) -> Cli:
     return Cli(
         bridge.admin, plugin_of_docker(place / "docker"), DOCKER_HOST=f"unix://{engine.socket}"
     )
-
-
-class Live:
-    """A command that goes on; its lines as they come."""
-
-    def __init__(self, cli: Cli, *words: str) -> None:
-        self.process = subprocess.Popen(
-            [*cli.front, "events", *words],
-            env=cli.env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        self.lines: list[str] = []
-        self._come: queue.Queue[str | None] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self) -> None:
-        assert self.process.stdout
-        for line in self.process.stdout:
-            self._come.put(line.rstrip("\n"))
-        self._come.put(None)
-
-    def until(self, text: str) -> list[str]:
-        """All lines so far, the one with the text the last of them."""
-        end = time.monotonic() + SECONDS
-        while not (self.lines and text in self.lines[-1]):
-            line = self._come.get(timeout=max(end - time.monotonic(), 0.001))
-            assert line is not None, (
-                self.lines,
-                self.process.stderr and self.process.stderr.read(),
-            )
-            self.lines.append(line)
-        return self.lines
-
-    def error(self) -> str:
-        """What it has said on stderr, once it has ended."""
-        assert self.process.stderr
-        return self.process.stderr.read()
-
-
-@contextmanager
-def live(cli: Cli, *words: str) -> Iterator[Live]:
-    """From this moment on, however long the command takes to begin."""
-    since = f"{time.time_ns() // 10**9}.{time.time_ns() % 10**9:09}"
-    watching = Live(cli, f"--since={since}", *words)
-    try:
-        yield watching
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(watching.process.pid, signal.SIGKILL)
-        watching.process.wait(20)
 
 
 def told(lines: list[str], container: str) -> list[str]:
@@ -180,7 +123,7 @@ def test_it_begins_with_what_happens_then(cli: Cli, engine: Engine) -> None:
     try:
         # Nobody is told when it listens: things happen until one is seen.
         end = time.monotonic() + SECONDS
-        while watching._come.empty():
+        while watching.come.empty():
             assert time.monotonic() < end
             run(engine)
         lines = watching.until("success")
@@ -211,7 +154,7 @@ def test_it_ends_at_a_time_to_come(cli: Cli, engine: Engine) -> None:
     assert watching.process.wait(20) == 0
     assert 0 <= time.time() - end < 2
     lines = []
-    while (line := watching._come.get(timeout=5)) is not None:
+    while (line := watching.come.get(timeout=5)) is not None:
         lines.append(line)
     assert times(lines) == sorted(times(lines))
     assert told(lines, id)[-1:] == ["CONTAINER destroy"]
@@ -354,8 +297,8 @@ def test_an_engine_that_comes_back_is_heard_again(cli: Cli, engine: Engine) -> N
             assert time.monotonic() < end
             second = engine("create", "--network=none", IMAGE, "true")
             engine("rm", second)
-            while not watching._come.empty():
-                watching.lines.append(watching._come.get() or "")
+            while not watching.come.empty():
+                watching.lines.append(watching.come.get() or "")
         watching.process.terminate()
         watching.process.wait(20)
         assert watching.error().count("does not tell its events") == 1

@@ -9,6 +9,7 @@ import pytest
 
 from lab.docker import IMAGE, Failed
 from lab.etcd import Cluster
+from lab.live import live
 from lab.pair import DRIVER, Host, Pair, tidy
 
 PAIRS = 30
@@ -153,6 +154,9 @@ def test_force_removes_what_is_only_referred_to(one: Host, two: Host) -> None:
     container = made(two, "pages")
     until(lambda: referring(one) != {})
     assert one.cli("rm", "--force", "pages").status == 0
+    # Who refers to it is told so, and gets no empty volume in its place.
+    assert "get pages: no such volume" in refused(two, "start", container)
+    assert two.engine("volume", "ls", "--quiet") == ""
     two.engine("rm", container)
     until(lambda: referring(one) == {})
 
@@ -163,6 +167,16 @@ def test_a_volume_is_removed_that_the_other_engine_remembers(one: Host, two: Hos
     one.engine("volume", "rm", "pages")
     assert "no such volume" in refused(two, "volume", "inspect", "pages").lower()
     assert two.engine("volume", "ls", "--quiet") == ""
+
+
+def test_events_of_both_hosts_are_heard_on_each(one: Host, two: Host) -> None:
+    ours = ("--filter=type=libstorage", "--filter=volume=pages")
+    with live(one.cli, *ours) as here, live(two.cli, "--filter=node=node1") as there:
+        one.create("pages", **PLAIN)
+        two.engine.run("-v", "pages:/x", IMAGE, "true")
+        texts = [line.partition("libstorage) ")[2] for line in here.until("Unmount[pages]")]
+        assert texts[0] == "Volume create success" and "Mount success" in texts
+        assert "Volume create success" in there.until("pages: (from libstorage)")[-1]
 
 
 # -- what must not be in the way
