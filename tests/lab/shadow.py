@@ -35,7 +35,7 @@ DRIVER = "dsvolume"
 CALLS = ("Activate", "Get", "Create", "Mount", "Unmount", "Remove")
 TARGETS = ("etcd", "bridge", "both")
 WAYS = ("kill", "stop")
-BRIEF, LONG = 2.0, 30.0
+BRIEF, LONG = 2.0, 15.0
 """Seconds that a fault lasts; a long one ends with the command."""
 COMMAND_SECONDS = 200.0
 WRITE = "echo kept > /x/marker && cat /x/marker"

@@ -14,14 +14,6 @@ from lab.site import NODE, Site
 EXT4 = ("--opt=policy=local", "--opt=fstype=ext4", "--opt=size=8")
 
 
-HANGS = """
-from libstorage.controllers.images import Images
-def hangs(*_): print("at it", flush=True); time.sleep(60)
-Images.snapshot_create = hangs
-manager.snapshot_create("vol0@s")
-"""
-
-
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     with Engine(tmp_path_factory.mktemp("docker") / "engine") as engine:
@@ -91,18 +83,6 @@ def test_a_volume_is_known_by_its_containers(engine: Engine, volume: str, site: 
     until(lambda: users(site) == [] and site.mounted() == [])
 
 
-def test_a_copy_from_a_running_container_leaves_its_mount(
-    engine: Engine, volume: str, site: Site, tmp_path: Path
-) -> None:
-    one = start(engine, volume)
-    engine("exec", one, "sh", "-c", "echo kept > /x/file")
-    for _ in range(3):
-        engine("cp", f"{one}:/x/file", str(tmp_path / "copy"))
-    assert (tmp_path / "copy").read_text() == "kept\n"
-    assert engine("exec", one, "cat", "/x/file") == "kept"
-    until(lambda: users(site) == [(one, 1)])
-
-
 def test_a_killed_engine_leaves_no_count(engine: Engine, volume: str, site: Site) -> None:
     one = start(engine, volume)
     until(lambda: users(site) == [(one, 1)])
@@ -150,21 +130,3 @@ def test_sigterm_lets_what_was_begun_end(
     bridge.start()
     assert running.wait(60) == 0
     until(lambda: site.values("attachments/") == {})
-
-
-def test_one_stuck_volume_keeps_nobody_else_waiting(
-    bridge: Bridge, engine: Engine, name: str, site: Site
-) -> None:
-    for number in range(2):
-        engine("volume", "create", "--driver", name, *EXT4, f"vol{number}")
-    hanging = site.python(HANGS)
-    assert hanging.stdout and hanging.stdout.readline() == "at it\n"
-    stuck = engine.begin("run", "--rm", "--network=none", "-v", "vol0:/x", IMAGE, "true")
-    began = time.monotonic()
-    engine.run("-v", "vol1:/x", IMAGE, "true")
-    assert [engine("volume", "inspect", v) for v in ("vol0", "vol1")]
-    assert time.monotonic() - began < 5 and stuck.poll() is None
-    hanging.kill()
-    assert stuck.wait(60) == 0
-    for number in range(2):
-        engine("volume", "rm", f"vol{number}")
