@@ -11,6 +11,8 @@
   "--config-dir=" ~ bridge.config_dir, "--engine=" ~ bridge.engine,
   "--log-level=" ~ bridge.log_level, "--log-format=" ~ bridge.log_format,
 ] %}
+{% set settings = salt["config.get"]("dsvolume", {}, merge="recurse") or {} %}
+{% set run_dir = settings.get("run_dir") or (settings.root ~ "/run" if settings.get("root") else "") %}
 {% set before = salt["file.readlink"](current) if salt["file.is_link"](current) else "" %}
 
 {% if not opts["root_dir"].startswith("/") %}
@@ -170,6 +172,9 @@ Docker's runtime dsvolume:
         runtimes:
           dsvolume:
             path: {{ runtime }}
+            {%- if run_dir %}
+            runtimeArgs: ["--dsvolume-run-dir={{ run_dir }}"]
+            {%- endif %}
     - serializer: json
     - merge_if_exists: True
     - makedirs: True
