@@ -15,6 +15,13 @@
 {% set run_dir = settings.get("run_dir") or (settings.root ~ "/run" if settings.get("root") else "") %}
 {% set before = salt["file.readlink"](current) if salt["file.is_link"](current) else "" %}
 
+{% if not version %}
+the version is known:
+  test.fail_without_changes:
+    - name: The master serves no salt://_utils/libstorage/version.py, which tells the version
+    - failhard: True
+{% endif %}
+
 {% if not opts["root_dir"].startswith("/") %}
 this minion can be found from anywhere:
   test.fail_without_changes:
@@ -58,7 +65,8 @@ the module dsvolume:
     - dir_mode: 755
     - mode: 644
 
-# Only a whole copy becomes the current one: a master may serve new files a moment before it lists them.
+# Only a whole copy becomes the current one: a master may serve new files a moment before it lists
+# them.
 version {{ version }} starts:
   cmd.run:
     - name: {{ bridge.python }} {{ copy }}/plugin/bin/dsvolume-bridge --version
