@@ -287,6 +287,25 @@ def test_nothing_leaks(bridge: Bridge) -> None:
     assert process.num_threads() <= before[1] + READS
 
 
+def test_memory_is_flat_over_20_000_requests(bridge: Bridge) -> None:
+    process = psutil.Process(bridge.pid)
+    names = [f"flat{number}" for number in range(20)]
+    for name in names:
+        ask(bridge, "Create", Name=name, Opts={"policy": "local"})
+    gets = [("/VolumeDriver.Get", {"Name": name}) for name in names * 10]
+
+    def asked(times: int) -> int:
+        for _ in range(times // len(gets)):
+            volley(bridge.driver, gets)
+        return int(process.memory_info().rss)
+
+    before = asked(4_000)
+    after = asked(20_000)
+    for name in names:
+        ask(bridge, "Remove", Name=name)
+    assert after < 150e6 and after - before < 8e6, (before, after)
+
+
 def test_a_slow_peer_keeps_nobody_waiting(bridge: Bridge) -> None:
     slow = socket.socket(socket.AF_UNIX)
     slow.connect(str(bridge.driver))

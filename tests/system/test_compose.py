@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from lab.site import Site
 from libstorage.manager import Given
 
 EXAMPLE = ROOT / "docs/examples/compose.yaml"
+COMPOSE = ["docker-compose"] if shutil.which("docker-compose") else ["docker", "compose"]
 
 
 @pytest.fixture
@@ -48,7 +50,7 @@ def test_the_example_works(engine: Engine, bridge: Bridge, site: Site, tmp_path:
 
     def compose(*words: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
-            ["docker-compose", "-f", str(tmp_path / "compose.yaml"), "-p", "shop", *words],
+            [*COMPOSE, "-f", str(tmp_path / "compose.yaml"), "-p", "shop", *words],
             env=os.environ | {"DOCKER_HOST": f"unix://{engine.socket}"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
