@@ -65,6 +65,10 @@ class Moment:
     def young(self, user: User) -> bool:
         return self.now - user.at < YOUNG
 
+    def begins(self, user: User) -> bool:
+        """May its container be about to run? A killed engine's runs already, or never will."""
+        return self.young(user) and self.sure(user)
+
 
 def kept(
     users: Sequence[User], containers: Mapping[str, Container], moment: Moment
@@ -90,7 +94,7 @@ def kept(
     free = [
         user
         for user in newest
-        if user.id not in found and not moment.young(user) and not _starts(user, containers)
+        if user.id not in found and not moment.begins(user) and not _starts(user, containers)
     ]
     free.sort(key=lambda user: user.container != "")
     for user, id in zip(free, sorted(open_.elements()), strict=False):
@@ -118,9 +122,8 @@ def due(
     if held:
         # A copy from a running container is a second mount, and may take long.
         return user.count if moment.sure(user) else 1
-    if moment.young(user):
-        # Also of an engine that was killed: the next one may find that its container runs.
-        return user.count
+    if not moment.passing(user):
+        return 0
     gone = container is None and user.container != ""
     died = container is not None and not container.lives and ended and ended >= user.at
-    return 0 if gone or died or not moment.passing(user) else user.count
+    return 0 if (gone or died) and not moment.young(user) else user.count

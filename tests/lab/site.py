@@ -267,7 +267,7 @@ def assert_clean(site: Site, *nodes: str, rebooted: bool = False) -> None:
     assert not [entry for entry in trash if entry["Busy"]]
     records = [*site.values("volumes/").values(), *(entry["Volume"] for entry in trash)]
     for prefix in ("operations/", "attachments/", "purge/"):
-        assert site.values(prefix) == {}
+        assert (left := site.values(prefix)) == {}, left
     memory = {site.root / "ram" / r["Id"] for r in records if r["Policy"] == "ram"}
     assert set(site.mounted()) <= memory
     assert site.loops() == {}

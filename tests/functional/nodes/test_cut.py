@@ -147,10 +147,22 @@ def test_a_cut_in_the_midst_of_verbs_is_told_in_time_and_leaves_nothing_half_don
         network.mend(NODE)
         for victim in victims.values():
             victim.wait(20)
+        _delivered(site)
         assert [f for f in manager.doctor(fix=True) if f["Fixed"] is False] == []
         _as_before_or_as_asked(manager)
         assert_clean(site)
         assert (other.doctor(), others.mounted(), others.loops()) == ([], [], {})
+
+
+def _delivered(site: Site) -> None:
+    """What the dead have sent is on its way still: the kernel tries again, ever more seldom."""
+    states = ("established", "fin-wait-1", "close-wait", "last-ack", "closing")
+    unsent = [*site.enter, "ss", "--no-header", "--tcp", "--numeric"]
+    unsent += [word for state in states for word in ("state", state)]
+    end = time.monotonic() + 60
+    while subprocess.run(unsent, capture_output=True, text=True, check=True).stdout.strip():
+        assert time.monotonic() < end, "connections of dead processes do not end"
+        time.sleep(0.1)
 
 
 def _line(victim: "subprocess.Popen[str]") -> str:
