@@ -5,6 +5,7 @@ The records are in etcd. Where a figure is the worst of a hundred calls, the cal
 after the other, and what the rest of them took is taken off.
 """
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -104,22 +105,23 @@ def _many(place: Place) -> Callable[[int], Iterator[Step]]:
     driver = folder / "driver.sock"
     place.also(Bridge(folder, etcd.site, driver, folder / "none.sock"))
     bare = Bare(etcd.port, etcd.prefix)
-    worst = 0.0
+    rest = 0.0
 
     def gets() -> None:
-        nonlocal worst
+        nonlocal rest
+        began = time.perf_counter()
         took = sorted(
             volley(driver, [("/VolumeDriver.Get", {"Name": f"vol{n}"})])[0][0]
             for n in range(0, VOLUMES, VOLUMES // CALLS)
         )
-        worst = sum(took[:-2]) + took[-1]  # what is not the 99th of a hundred
+        rest = time.perf_counter() - began - took[-2]  # what is not the 99th of a hundred
 
     def listed() -> None:
         [(_, answer)] = volley(driver, [("/VolumeDriver.List", {})])
         assert len(answer["Volumes"]) == VOLUMES
 
     def round_(_: int) -> Iterator[Step]:
-        yield Step("docker.get_p99", gets, partial(bare.together, "volumes/vol1"), lambda: worst)
+        yield Step("docker.get_p99", gets, partial(bare.together, "volumes/vol1"), lambda: rest)
         yield Step("docker.list", listed, partial(bare.list, "volumes/"))
 
     return round_
