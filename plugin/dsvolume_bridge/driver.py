@@ -29,6 +29,7 @@ from .logs import About
 from .lookups import Lookups
 from .metrics import Metrics
 from .module import Module, Refused
+from .processes import run_in
 from .references import References
 
 log = logging.getLogger(__name__)
@@ -236,10 +237,26 @@ class Driver:
             )
 
     async def _unmount(self, body: JSON) -> JSON:
-        user = self._user(body)
+        name, user = _name(body), self._user(body)
+        if await self._lanes.read(partial(self._runs_on, name, user), UNMOUNT_SECONDS):
+            mount = user["id"][:12]
+            log.warning(About("A mount is kept: its container runs on", volume=name, mount=mount))
+            return {}
         with self._begun.call(user["id"]):
-            await self._change("unmount", _name(body), UNMOUNT_SECONDS, **user)
+            await self._change("unmount", name, UNMOUNT_SECONDS, **user)
         return {}
+
+    def _runs_on(self, name: str, user: JSON) -> bool:
+        """
+        Is it the last mount of a container that lives?
+
+        Docker unmounts a container's volumes when a copy from it could not mount them. What is
+        kept here is released when the container has ended (``reconcile.py``).
+        """
+        key = user["engine"], user["id"]
+        users = [one for held in self._module.remembered(name) for one in held["Users"]]
+        mine = [one for one in users if (one["Engine"], one["Id"]) == key and one["Container"]]
+        return any(one["Count"] == 1 and run_in(one["Container"]) for one in mine)
 
     def _user(self, body: JSON) -> JSON:
         id = body.get("ID")

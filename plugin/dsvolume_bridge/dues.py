@@ -8,9 +8,14 @@ many mounts, and as many IDs are kept for them, the newest first; a wrong tie is
 other ID:
 
 * a young one is kept: its container may not run yet;
-* tied to a container that has ended since, or is gone: it goes;
+* tied to a container that is gone: it goes;
+* tied to one to which nothing is being done, no start and no copy: it goes. An engine answers no
+  question about a container while it does something to it, so who is told of it after a mount knows
+  that this mount is over, or the container runs;
 * where Docker never heard that its mount was granted: it goes;
-* else it goes when the engine is another instance than at its mount, or after a while.
+* tied to none: it goes when the engine is another instance than at its mount, or after a while; and
+  where the bridge of its mount was killed, as soon as nothing is being done to any container of the
+  volume: its unmount may have been lost.
 """
 
 from collections import Counter
@@ -18,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from .begun import Begun
+from .begun import NEVER, Begun
 from .engine import Container
 
 YOUNG = timedelta(seconds=2)
@@ -48,18 +53,21 @@ class Moment:
         Since when the engine is the one that it is.
     unanswered
         IDs whose mount was granted, but not answered.
+    killed
+        When the last bridge was killed with calls that it may not have read.
     """
 
     now: datetime
     instance: datetime
     unanswered: Begun | frozenset[str] = frozenset()
+    killed: datetime = NEVER
 
     def sure(self, user: User) -> bool:
         """Does the engine know of all mounts of this ID that were granted?"""
         return user.at > self.instance and user.id not in self.unanswered
 
     def passing(self, user: User) -> bool:
-        """May it be in use by what is no running container, a copy or one that starts?"""
+        """May it be somebody's of whom nothing is known, such as a container's in the making?"""
         return self.sure(user) and self.now - user.at < UNTIED
 
     def young(self, user: User) -> bool:
@@ -108,22 +116,50 @@ def _starts(user: User, containers: Mapping[str, Container]) -> bool:
     return own is not None and own.lives and own.state not in RUNS
 
 
+def asked_about(
+    user: User, containers: Mapping[str, Container], moment: Moment, held: Mapping[str, str]
+) -> set[str]:
+    """
+    The containers to which something may be being done that a user's mounts are for.
+
+    held
+        As ``kept`` has told.
+    """
+    if user.id in held:
+        # A copy from a running container is a mount more.
+        found = {held[user.id]} if user.count > 1 else set()
+    elif moment.young(user):
+        found = set()
+    elif user.container:
+        found = {user.container}
+    elif user.at < moment.killed:
+        found = {id for id, one in containers.items() if one.volumes[user.volume]}
+    else:
+        found = set()
+    return found & set(containers)
+
+
 def due(
-    user: User, container: Container | None, ended: datetime | None, moment: Moment, *, held: bool
+    user: User, container: Container | None, moment: Moment, *, held: bool, left_alone: bool
 ) -> int:
     """
     How many mounts a user should have.
 
-    container, ended
-        The one that it is tied to, and when that one last ended.
+    container
+        The one that it is tied to, where that is there.
     held
         It is kept for a container that runs.
+    left_alone
+        Nothing is being done to those that were asked about.
     """
     if held:
-        # A copy from a running container is a second mount, and may take long.
-        return user.count if moment.sure(user) else 1
-    if not moment.passing(user):
+        return user.count if moment.sure(user) and not left_alone else 1
+    if not moment.sure(user):
         return 0
-    gone = container is None and user.container != ""
-    died = container is not None and not container.lives and ended and ended >= user.at
-    return 0 if (gone or died) and not moment.young(user) else user.count
+    if moment.young(user):
+        return user.count
+    if user.container:
+        over = container is None or left_alone
+    else:
+        over = not moment.passing(user) or (left_alone and user.at < moment.killed)
+    return 0 if over else user.count

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -20,6 +19,8 @@ import aiohttp
 import psutil
 
 SECONDS = 5.0
+IDLE_SECONDS = 1.0
+"""A container that is left alone is told of in milliseconds."""
 LIVES = frozenset(("created", "running", "paused", "restarting"))
 """States of a container that may use its volumes, or is about to."""
 
@@ -95,13 +96,18 @@ class Engine:
         )
         return Container(row["Id"], row["State"], volumes)
 
-    async def ended(self, container: str) -> datetime | None:
-        """When a container last ended; None where it never did, or is not there."""
+    async def left_alone(self, container: Container) -> bool:
+        """
+        Is a container still in its state, and nothing being done to it: no start, stop or copy?
+
+        An engine holds a container's lock from before its mounts to the end of what they are for,
+        and answers no question about it meanwhile.
+        """
         try:
-            row = await self._get(f"/containers/{quote(container)}/json")
-        except KeyError:
-            return None
-        return _instant(row["State"]["FinishedAt"])
+            row = await self._get(f"/containers/{quote(container.id)}/json", IDLE_SECONDS)
+        except (EngineAway, KeyError):
+            return False
+        return bool(row["State"]["Status"] == container.state)
 
     async def using(self, volumes: Iterable[str]) -> dict[str, list[str]]:
         """The containers that run and use volumes, by volume. Raises EngineAway."""
@@ -146,9 +152,9 @@ class Engine:
             self.answers = False
         raise EngineAway("the stream of events has ended")
 
-    async def _get(self, path: str) -> Any:
+    async def _get(self, path: str, seconds: float = SECONDS) -> Any:
         try:
-            async with self._asked(path, SECONDS) as answer:
+            async with self._asked(path, seconds) as answer:
                 if answer.status == 404:
                     raise KeyError(path)
                 answer.raise_for_status()
@@ -180,10 +186,3 @@ def _is_stopped(path: Path) -> bool:
     there = str(path.resolve())
     listening = {one.pid for one in psutil.net_connections("unix") if str(one.laddr) == there}
     return listening == {1} and Path("/run/systemd/system").is_dir()
-
-
-def _instant(text: str) -> datetime | None:
-    """A time of Go's, whose nanoseconds are more than Python reads; None for its zero, "never"."""
-    whole, _, fraction = text.rstrip("Z").partition(".")
-    moment = datetime.fromisoformat(f"{whole}.{fraction[:6]:0<6}").replace(tzinfo=UTC)
-    return moment if moment.year > 1 else None

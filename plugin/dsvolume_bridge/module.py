@@ -82,9 +82,9 @@ class Module:
         root = self.settings().mount_root
         return {one.path.name: str(one.path) for one in mounts.table() if one.path.parent == root}
 
-    def remembered(self) -> list[dict[str, Any]]:
-        """This boot's attachments here, as this host remembers them."""
-        found: list[dict[str, Any]] = self.call("attachments", {})
+    def remembered(self, name: str | None = None) -> list[dict[str, Any]]:
+        """This boot's attachments here, of all volumes or of one, as this host remembers them."""
+        found: list[dict[str, Any]] = self.call("attachments", {}, name)
         return found
 
     def functions(self) -> dict[str, inspect.Signature]:

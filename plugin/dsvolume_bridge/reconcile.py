@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from .begun import Begun
-from .dues import Moment, User, due, kept
+from .begun import NEVER, Begun
+from .dues import Moment, User, asked_about, due, kept
 from .engine import Container, Engine, EngineAway
 from .lanes import Lanes, TooSlow
 from .module import ASKER, Module, Refused
@@ -53,7 +53,7 @@ class Reconciler:
         self._begun = begun
         self._references = references
         self._wanted = asyncio.Event()
-        self._instance = datetime.min.replace(tzinfo=UTC)
+        self._instance = NEVER
 
     def activated(self) -> None:
         """The engine has begun to talk to us: it is another instance than before."""
@@ -115,12 +115,14 @@ class Reconciler:
             self._begun.forget(set())
             return
         began = time.monotonic()
-        moment = Moment(datetime.now(UTC), self._instance, self._begun)
+        moment = Moment(datetime.now(UTC), self._instance, self._begun, self._begun.killed)
         containers = await self._engine.containers()
         self._begun.forget({user.id for user in users})
-        for volume in {user.volume for user in users}:
-            mine = [user for user in users if user.volume == volume]
-            await self._settle(mine, containers, moment)
+        by_volume = {user.volume: [u for u in users if u.volume == user.volume] for user in users}
+        # One waits for what is being done to his containers; the others need not.
+        await asyncio.gather(
+            *(self._settle(mine, containers, moment) for mine in by_volume.values())
+        )
         if (took := time.monotonic() - began) > INTERVAL:
             log.info("Reconciling took %.1f s", took)
 
@@ -145,16 +147,25 @@ class Reconciler:
     ) -> None:
         """Tie and release the users of one volume."""
         held = kept(users, containers, moment)
+        asked = {user.id: asked_about(user, containers, moment, held) for user in users}
+        alone = await self._left_alone([containers[id] for id in set().union(*asked.values())])
         for user in users:
             if (container := held.get(user.id, user.container)) != user.container:
                 await self._tie(user, container)
-            own = containers.get(user.container)
-            ended = None
-            if own is not None and not own.lives:
-                ended = await self._engine.ended(own.id)
-            excess = user.count - due(user, own, ended, moment, held=user.id in held)
-            if excess > 0:
-                await self._let_go(user, excess)
+            wanted = due(
+                user,
+                containers.get(user.container),
+                moment,
+                held=user.id in held,
+                left_alone=asked[user.id] <= alone,
+            )
+            if user.count > wanted:
+                await self._let_go(user, user.count - wanted)
+
+    async def _left_alone(self, containers: list[Container]) -> set[str]:
+        """Those of them to which nothing is being done."""
+        alone = await asyncio.gather(*map(self._engine.left_alone, containers))
+        return {one.id for one, is_alone in zip(containers, alone, strict=True) if is_alone}
 
     async def _let_go(self, user: User, times: int) -> None:
         log.info(

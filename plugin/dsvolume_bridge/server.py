@@ -129,6 +129,7 @@ async def serve(module: Module, sockets: Sockets, engine: Engine) -> None:
     await asyncio.to_thread(agent.stop, GRACE)
     lanes.close()
     cache.save()
+    begun.close()
 
 
 def _nothing() -> None:

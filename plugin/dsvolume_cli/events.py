@@ -51,24 +51,25 @@ def watch(given: "JSON", dockers: "dict[str, str]", *, as_json: bool) -> None:
 
     Raises WrongUsage; NoBridge and Refused where there is no bridge at the beginning.
     """
-    begun = time.time_ns()
+    now = time.time_ns()
     filters = Filters(given.get("filter", ()))
-    since = nanoseconds(given["since"], "since", begun) if "since" in given else None
-    until = nanoseconds(given["until"], "until", begun) if "until" in given else None
+    since = nanoseconds(given["since"], "since", now) if "since" in given else None
+    until = nanoseconds(given["until"], "until", now) if "until" in given else None
     if since is not None and until is not None and until < since:
         raise WrongUsage("--until must not be before --since")
     streams = Streams(filters, dockers, until, as_json=as_json)
-    live = until is None or until > begun
+    live = until is None or until > now
     _end_with_docker()
-    if live:
-        # First: what is written to the store from now on is missed by nobody.
-        streams.listen(begun)
+    # What is written to the store once its place is known is missed by nobody; what was written
+    # before has a time of before.
+    begun = streams.listen() if live else now
     if since is not None or until is not None:
         past = streams.past(since or 0, min(begun, until if until is not None else begun))
         for _, line in sorted(past, key=lambda found: found[0]):
             print(line)
         sys.stdout.flush()
     if live:
+        streams.go_on()
         for line in streams.lines():
             print(line, flush=True)
 
@@ -86,6 +87,7 @@ class Streams:
         self._seen: dict[str, None] = {}
         self._come: queue.Queue[Line | None] = queue.Queue(WAITING)
         self._reading = 0
+        self._ours_go_on: tuple[Iterator[JSON], str] | None = None
         self._said = False
         self._saying = threading.Lock()
 
@@ -110,14 +112,26 @@ class Streams:
 
     # -- from now on
 
-    def listen(self, begun: int) -> None:
-        """Begin to read; libstorage's place is known when this returns."""
+    def listen(self) -> int:
+        """Begin to listen; returns the time up to which all is of the past."""
         if self._filters.any_of_ours:
             stream = listen("")
             first = next(stream)
-            self._begin(self._read_ours, stream, first["Place"])
+            self._ours_go_on = (stream, first["Place"])
+        begun = time.time_ns()
         if self._filters.dockers is not None:
+            # At once: an engine keeps only its newest events.
             self._begin(self._read_dockers, begun + 1)
+        return begun
+
+    def go_on(self) -> None:
+        """
+        Read what libstorage tells to who listens.
+
+        Once the past is read: its last events are told here as well, and are left out here.
+        """
+        if self._ours_go_on is not None:
+            self._begin(self._read_ours, *self._ours_go_on)
 
     def _begin(self, read: "Any", *args: "Any") -> None:
         self._reading += 1

@@ -542,9 +542,12 @@ def unmount(name, id="salt", engine="salt", timeout=None, test=False):
 
 
 @_door
-def attachments():
+def attachments(name=None):
     """
     What is attached on this node and by whom, as this host remembers it; the store is not asked.
+
+    name
+        Only this volume.
 
     Returns a list of records: Volume, Status, Mountpoint, Device, Users and more.
 
@@ -553,8 +556,9 @@ def attachments():
     .. code-block:: bash
 
         salt 'host1' dsvolume.attachments
+        salt 'host1' dsvolume.attachments db
     """
-    return _manager().attachments()
+    return _manager().attachments("" if name is None else _name(name))
 
 
 @_door

@@ -3,10 +3,6 @@ Random operations on containers and their volumes, while the engine and the brid
 
 After each batch, within five seconds, three agree: the records' users, the volumes of the engine's
 running containers, and the mount table. Every running container can read its data.
-
-One thing may lag: a container that was gone before its id was known to be its own, and whose
-unmount was lost with a killed bridge or engine, is counted for as long as an id may be nobody's
-(130 s), and its volume stays mounted. Never the other way round.
 """
 
 import json
@@ -200,10 +196,7 @@ class Fleet:
         engine, records = self._truth(), self._records()
         # Who uses a volume twice does so by two ids.
         mounted = {path.name for path in self._site.mounted()}
-        used = {volume for volume, _ in engine}
-        untied = {pair for pair in records if pair[1] == ""} if self._result.faults else set()
-        tied = Counter({pair: count for pair, count in records.items() if pair not in untied})
-        if tied == engine and used <= mounted <= used | {volume for volume, _ in untied}:
+        if records == engine and mounted == {volume for volume, _ in engine}:
             return ""
         return f"records {dict(records)}\nengine {dict(engine)}\nmounted {mounted}"
 

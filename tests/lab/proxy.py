@@ -19,8 +19,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
-BEFORE, AFTER, LOST = "before", "after", "lost"
-"""Before the bridge hears of it; when it has answered; the same, and the answer gets lost."""
+BEFORE, AFTER, LOST, NEVER = "before", "after", "lost", "never"
+"""
+Before the bridge hears of it; when it has answered; the same, and the answer gets lost; it never
+hears of it, and the connection breaks.
+"""
 SECONDS = 60.0
 
 
@@ -102,11 +105,13 @@ class Proxy:
             bridge.connect(str(self._back))
             while request := self._request(docker, bridge):
                 held = self._match(request)
-                if held is not None and held.side == BEFORE:
+                if held is not None and held.side in (BEFORE, NEVER):
                     held.stand()
+                if held is not None and held.side == NEVER:
+                    return
                 bridge.sendall(request)
                 answer = _message(bridge)
-                if held is not None and held.side != BEFORE:
+                if held is not None and held.side in (AFTER, LOST):
                     held.stand()
                 if not answer or (held is not None and held.side == LOST):
                     return

@@ -25,7 +25,7 @@ from lab.bridge import Bridge
 from lab.docker import IMAGE, Engine
 from lab.etcd import Cluster
 from lab.naive import Naive
-from lab.proxy import BEFORE, LOST, Proxy
+from lab.proxy import BEFORE, LOST, NEVER, Proxy
 from lab.scenarios import KINDS
 from lab.site import Site
 from libstorage.manager import Given
@@ -234,6 +234,22 @@ def test_a_copy_comes_with_the_live_mounts_id(
     for _ in range(2):
         engine("cp", f"{one}:/x/file", str(tmp_path / "copy"))
     assert (tmp_path / "copy").read_text() == "kept\n"
+    assert plugin.mounted() is plugin.right
+    engine("rm", "--force", one)
+    assert until(lambda: not plugin.mounted())
+
+
+@pytest.mark.parametrize("plugin", ["ours", "trapped"], indirect=True)
+def test_a_copy_fails_and_gives_back_the_containers_mount(
+    plugin: Plugin, engine: Engine, tmp_path: Path
+) -> None:
+    """12: Docker unmounts all volumes of the container, as if the copy had mounted them."""
+    one = start(engine, plugin.make())
+    assert until(lambda: plugin.tied(one))
+    with plugin.proxy.holding("Mount", NEVER) as held:
+        copying = engine.begin("cp", f"{one}:/x", str(tmp_path))
+        held.wait()
+    assert copying.communicate(timeout=60) and copying.returncode
     assert plugin.mounted() is plugin.right
     engine("rm", "--force", one)
     assert until(lambda: not plugin.mounted())

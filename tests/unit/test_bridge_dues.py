@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from dsvolume_bridge.begun import Begun
-from dsvolume_bridge.dues import Moment, User, due, kept
+from dsvolume_bridge.dues import Moment, User, asked_about, due, kept
 from dsvolume_bridge.engine import Container
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 MOMENT = Moment(NOW, NOW - timedelta(days=60))
 RESTARTED = Moment(NOW, NOW - timedelta(seconds=1))
+KILLED = replace(MOMENT, killed=NOW - timedelta(seconds=1))
 
 
 def user(id: str, container: str = "", *, age: float = 10, count: int = 1) -> User:
@@ -24,44 +25,72 @@ def made(state: str = "running", *ids: str, times: int = 1) -> dict[str, Contain
     return {id: Container(id, state, Counter({"v": times})) for id in ids or ("c",)}
 
 
-def owed(one: User, containers: dict[str, Container], moment: Moment = MOMENT) -> int:
-    """What the only user of a volume should have; ended containers ended just now."""
-    held = one.id in kept([one], containers, moment)
-    ended = NOW if one.container in containers else None
-    return due(one, containers.get(one.container), ended, moment, held=held)
+def owed(
+    one: User,
+    containers: dict[str, Container],
+    moment: Moment = MOMENT,
+    *,
+    busy: tuple[str, ...] = (),
+) -> int:
+    """What the only user of a volume should have; something is being done to ``busy``."""
+    held = kept([one], containers, moment)
+    asked = asked_about(one, containers, moment, held)
+    return due(
+        one,
+        containers.get(one.container),
+        moment,
+        held=one.id in held,
+        left_alone=not asked & set(busy),
+    )
 
 
 def test_a_running_containers_mounts_are_kept_whatever_its_age() -> None:
-    old = user("1", "c", age=10**6, count=2)
-    assert owed(old, made()) == 2
-    assert owed(old, made("paused")) == 2
+    assert owed(user("1", "c", age=10**6), made()) == 1
+    copied = user("1", "c", age=10**6, count=2)
+    assert owed(copied, made(), busy=("c",)) == 2
+    assert owed(copied, made("paused"), busy=("c",)) == 2
+    # The copy is over, and its unmount got lost.
+    assert owed(copied, made()) == 1
     # The engine was restarted, and a copy with it.
-    assert owed(old, made(), RESTARTED) == 1
+    assert owed(copied, made(), RESTARTED, busy=("c",)) == 1
 
 
 @pytest.mark.parametrize(
-    ("tied", "state", "moment", "mounts"),
+    ("tied", "state", "moment", "busy", "mounts"),
     [
-        ("c", "exited", MOMENT, 0),
-        ("c", "created", MOMENT, 1),
-        ("c", "created", RESTARTED, 0),
-        ("gone", "running", MOMENT, 0),
-        ("", "exited", MOMENT, 1),
-        ("", "exited", RESTARTED, 0),
+        ("c", "exited", MOMENT, ("c",), 1),
+        ("c", "exited", MOMENT, (), 0),
+        ("c", "created", MOMENT, ("c",), 1),
+        ("c", "created", MOMENT, (), 0),
+        ("c", "created", RESTARTED, ("c",), 0),
+        ("gone", "running", MOMENT, (), 0),
+        ("", "exited", MOMENT, (), 1),
+        ("", "exited", RESTARTED, (), 0),
+        ("", "exited", KILLED, ("c",), 1),
+        ("", "exited", KILLED, (), 0),
     ],
 )
 def test_an_id_without_a_running_container(
-    tied: str, state: str, moment: Moment, mounts: int
+    tied: str, state: str, moment: Moment, busy: tuple[str, ...], mounts: int
 ) -> None:
     others = {"c": replace(made(state)["c"], volumes=Counter() if tied == "gone" else {"v": 1})}
-    assert owed(user("1", tied), others, moment) == mounts
+    assert owed(user("1", tied), others, moment, busy=busy) == mounts
     if not tied:
         assert owed(user("1", age=200), others, moment) == 0
 
 
-def test_a_container_that_starts_again_ended_before_its_mount() -> None:
-    late = user("1", "c", age=5)
-    assert due(late, made("exited")["c"], NOW - timedelta(seconds=6), MOMENT, held=False) == 1
+def test_a_long_copy_from_a_stopped_container_is_a_mount() -> None:
+    assert owed(user("1", "c", age=10**4), made("exited"), busy=("c",)) == 1
+
+
+def test_nobody_asks_about_containers_that_do_not_matter() -> None:
+    others = made("exited", "c", "d")
+    assert asked_about(user("1", "c", age=1), others, MOMENT, {}) == set()
+    assert asked_about(user("1", "c"), others, MOMENT, {}) == {"c"}
+    assert asked_about(user("1", "c"), others, MOMENT, {"1": "c"}) == set()
+    assert asked_about(user("1"), others, MOMENT, {}) == set()
+    assert asked_about(user("1"), others, KILLED, {}) == {"c", "d"}
+    assert asked_about(user("1", age=1), others, KILLED, {}) == set()
 
 
 def test_what_counts_comes_before_who_is_who() -> None:
@@ -80,7 +109,7 @@ def test_an_old_start_does_not_count_beside_a_new_one() -> None:
     assert kept(ids, made(), MOMENT) == {"new": "c"}
     twice = kept(ids, made(times=2), MOMENT)
     assert twice == {"new": "c", "old": "c"}
-    assert due(ids[0], made()["c"], None, RESTARTED, held=False) == 0
+    assert due(ids[0], made()["c"], RESTARTED, held=False, left_alone=False) == 0
 
 
 def test_a_young_mount_is_nobodys_yet() -> None:
@@ -100,11 +129,21 @@ def test_a_call_that_was_never_answered_is_no_mount(tmp_path: Path) -> None:
     begun = Begun(tmp_path / "begun")
     assert "1" in begun and "answered" not in begun
     moment = replace(MOMENT, unanswered=begun)
-    assert owed(user("1", "c"), made("created"), moment) == 0
-    assert owed(user("1", "c", count=2), made(), moment) == 1
+    assert owed(user("1", "c"), made("created"), moment, busy=("c",)) == 0
+    assert owed(user("1", "c", count=2), made(), moment, busy=("c",)) == 1
     with begun.call("1"):
         assert "1" not in begun
+    begun.close()
     assert list((tmp_path / "begun").iterdir()) == []
+
+
+def test_a_bridge_that_was_killed_is_known_to_the_next(tmp_path: Path) -> None:
+    began = datetime.now(UTC)
+    first = Begun(tmp_path)
+    assert first.killed < began
+    assert Begun(tmp_path).killed >= began
+    first.close()
+    assert Begun(tmp_path).killed < began
 
 
 def test_notes_of_ids_that_use_nothing_are_dropped(tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 """Times and filters of ``docker dsvolume events``."""
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from dsvolume_cli import events
 from dsvolume_cli.filters import Filters
 from dsvolume_cli.times import local, nanoseconds, written
 from dsvolume_cli.words import WrongUsage
@@ -128,3 +130,36 @@ def test_a_stream_that_can_have_none_is_not_asked(
 def test_what_is_no_filter(text: str) -> None:
     with pytest.raises(WrongUsage, match='for "--filter" flag: it must be KEY=VALUE'):
         Filters([text])
+
+
+def test_what_happens_until_its_place_is_known_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Committed before the place, hence not heard; told of the past, and once where it is both."""
+    committed: list[dict[str, Any]] = []
+
+    def happens(id: str) -> dict[str, Any]:
+        committed.append({**MOUNT, "Id": id, "Time": written(time.time_ns())})
+        return committed[-1]
+
+    def listen(place: str) -> Iterator[dict[str, Any]]:
+        happens("meanwhile")
+        yield {"Place": "2@"}
+        yield {"Place": "2@", "Event": both}
+        yield {"Place": "3@", "Event": happens("after")}
+        time.sleep(5)  # it goes on
+
+    def call(function: str, words: list[str], given: dict[str, str]) -> list[dict[str, Any]]:
+        return [one for one in committed if one["Time"] <= given["until"]]
+
+    both = happens("both")
+    monkeypatch.setattr(events, "listen", listen)
+    monkeypatch.setattr(events.bridge, "call", call)
+    given = {
+        "filter": ["type=libstorage"],
+        "since": "10s",
+        "until": written(time.time_ns() + SECOND),
+    }
+    events.watch(given, {}, as_json=True)
+    told = [json.loads(line)["Id"] for line in capsys.readouterr().out.splitlines()]
+    assert told == ["both", "meanwhile", "after"]

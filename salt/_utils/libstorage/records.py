@@ -7,7 +7,7 @@ in ``extra``, so that an older one never drops them when it writes the record ag
 """
 
 import re
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Self
 
@@ -213,6 +213,11 @@ class User(Record):
     def who(self) -> str:
         """As an error or a list shows it: the container where it is known."""
         return self.container or f"{self.engine}:{self.id}"
+
+    def renewed(self, user: "User") -> "User":
+        """This user as he comes once more: what is not told anew of him, holds."""
+        container, cgroup = user.container or self.container, user.cgroup or self.cgroup
+        return replace(user, container=container, cgroup=cgroup)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -585,13 +585,16 @@ class VolumeManager:
         self._context.need_store()
         return self._references.tell(check_name(engine, "engine"), checked, whole=whole)
 
-    def attachments(self) -> list[JSON]:
+    def attachments(self, name: str = "") -> list[JSON]:
         """
         What is attached here and by whom, as this host remembers it: the store is not asked.
 
+        name
+            Only this volume.
+
         Returns the records of this boot's attachments.
         """
-        return self._offline.attachments()
+        return self._offline.attachments(check_name(name) if name else "")
 
     def _waits(self, engine: str, call: CallHere) -> bool:
         """Is it nobody's who cannot wait for the store?"""

@@ -196,8 +196,8 @@ class Mounts(Verbs):
     ) -> bool | None:
         """A user more on what is attached; None where it has moved on meanwhile: look again."""
         mine = attachment.user(user.engine, user.id)
-        if mine is not None and not user.cgroup:
-            user = replace(user, cgroup=mine.cgroup)
+        if mine is not None:
+            user = mine.renewed(user)
         shown = self._attachments.shown(attachment)
         same = mine is not None and mine.cgroup == user.cgroup
         if same and user.engine not in COUNTED and shown:

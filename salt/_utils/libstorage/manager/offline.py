@@ -57,6 +57,7 @@ class Offline:
                 return None
             mine = attachment.user(user.engine, user.id)
             was = mine.count if mine else 0
+            user = mine.renewed(user) if mine else user
             if change > 0 and was and user.engine not in COUNTED:
                 return attachment
             if change > 0 and attachment.users and mine is None and not attachment.shared:
@@ -99,9 +100,15 @@ class Offline:
             yield self._read(name)
             files.remove(self._path(name))
 
-    def attachments(self) -> list[JSON]:
-        """This node's attachments as they last were, with what was noted since."""
-        found = (self._remembered(name, self._read(name)) for name in self._memory.names())
+    def attachments(self, name: str = "") -> list[JSON]:
+        """
+        This node's attachments as they last were, with what was noted since.
+
+        name
+            Only this volume's.
+        """
+        names = [name] if name else self._memory.names()
+        found = (self._remembered(name, self._read(name)) for name in names)
         return [attachment.to_json() for attachment in found if attachment is not None]
 
     def _path(self, name: str) -> Path:
