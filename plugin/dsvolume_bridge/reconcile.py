@@ -126,9 +126,10 @@ class Reconciler:
         if (took := time.monotonic() - began) > INTERVAL:
             log.info("Reconciling took %.1f s", took)
 
-    async def _users(self) -> list[User]:
+    async def _users(self, volume: str | None = None) -> list[User]:
         """This engine's users here, as this host remembers them: the store may be away."""
-        attachments = await self._lanes.read(self._module.remembered, SECONDS)
+        read = partial(self._module.remembered, volume)
+        attachments = await self._lanes.read(read, SECONDS)
         return [
             User(
                 volume=held["Volume"],
@@ -148,8 +149,13 @@ class Reconciler:
         """Tie and release the users of one volume."""
         held = kept(users, containers, moment)
         asked = {user.id: asked_about(user, containers, moment, held) for user in users}
-        alone = await self._left_alone([containers[id] for id in set().union(*asked.values())])
+        concerned = [containers[id] for id in set().union(*asked.values())]
+        alone = await self._left_alone(concerned)
+        now = await self._users(users[0].volume) if concerned else users
+        mounts = {(user.id, user.count, user.at) for user in now}
         for user in users:
+            if (user.id, user.count, user.at) not in mounts:
+                continue  # the engine has spoken of it while it was asked
             if (container := held.get(user.id, user.container)) != user.container:
                 await self._tie(user, container)
             wanted = due(
