@@ -75,6 +75,7 @@ class Engine:
         self._driver = driver
         self.answers = False
         """Is it there, and tells its events?"""
+        self._programs: dict[str, str] = {}
 
     async def containers(self, volume: str = "") -> dict[str, Container]:
         """
@@ -126,12 +127,13 @@ class Engine:
         pid = row["State"]["Pid"]
         return Process(pid, row["HostConfig"].get("Runtime", "")) if pid else None
 
-    async def runtimes(self, program: str) -> frozenset[str]:
-        """The names under which the engine knows a program as OCI runtime. Raises EngineAway."""
-        known = (await self._get("/info")).get("Runtimes") or {}
-        return frozenset(
-            name for name, one in known.items() if Path(one.get("path") or "").name == program
-        )
+    async def program(self, runtime: str) -> str:
+        """The program of one of its OCI runtimes; "" where that is not told. Raises EngineAway."""
+        if runtime not in self._programs:
+            known = (await self._get("/info")).get("Runtimes") or {}
+            paths = {name: Path(one.get("path") or "") for name, one in known.items()}
+            self._programs = {runtime: "", **{name: path.name for name, path in paths.items()}}
+        return self._programs[runtime]
 
     async def events(self) -> AsyncIterator[dict[str, Any]]:
         """
@@ -143,6 +145,7 @@ class Engine:
         try:
             async with self._asked(f"/events?filters={filters}", None) as answer:
                 self.answers = True
+                self._programs = {}  # it may be another one than before
                 yield {}
                 async for line in answer.content:
                     yield json.loads(line)

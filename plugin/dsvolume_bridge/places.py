@@ -85,13 +85,11 @@ class Places:
         """Find the containers that have begun since the last look."""
         self._runs = {id: r for id, r in self._runs.items() if id in containers and r.goes_on}
         new = containers - set(self._runs)
-        if not new:
-            return
-        wrappers = await self._engine.runtimes(WRAPPER)
         for id in new:
             process = await self._engine.process(id)
             if process is not None and (cgroup := cgroup_of(process.pid)):
-                self._runs[id] = Run(process.pid, cgroup, process.runtime in wrappers)
+                wrapped = await self._engine.program(process.runtime) == WRAPPER
+                self._runs[id] = Run(process.pid, cgroup, wrapped)
 
     async def _tell(self, attachment: JSON, containers: Iterable[str]) -> None:
         runs = {id: self._runs[id] for id in sorted(containers) if id in self._runs}

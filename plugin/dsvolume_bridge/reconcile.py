@@ -79,7 +79,7 @@ class Reconciler:
                 task.cancel()
 
     async def _watch(self) -> None:
-        """An event of a container or a mount asks for a look."""
+        """A container's end asks for a look; its begin can tell nothing before a while."""
         while True:
             try:
                 async for event in self._engine.events():
@@ -89,7 +89,7 @@ class Reconciler:
                         await self._tie_by(event)
                     if event.get("Action") == "start":
                         self._started()
-                    if event.get("Action") in ("mount", "die", "destroy", "start"):
+                    if event.get("Action") in ("die", "destroy"):
                         self._wanted.set()
             except EngineAway:
                 await asyncio.sleep(0.5)

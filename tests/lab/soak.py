@@ -59,7 +59,7 @@ def pytest(paths: str, **environment: object) -> dict[str, object]:
     assert child.stdout
     last = ""
     for line in child.stdout:
-        if "::" in line or "passed" in line or "failed" in line or line.startswith("E "):
+        if "::" in line or "violations" in line or "passed" in line or "failed" in line or line.startswith("E "):
             print(line, end="", flush=True)
         last = line if re.search(r"\d+ passed", line) else last
     if child.wait() or not last:

@@ -16,6 +16,11 @@ OPERATIONS = int(os.environ.get("DSVOLUME_OPERATIONS", "60"))
 FRESH = int(os.environ.get("DSVOLUME_SEED") or random.SystemRandom().randrange(10**9))
 
 
+def say(text: str) -> None:
+    """Progress of a long run, as it goes on."""
+    print(text, flush=True)
+
+
 @pytest.fixture
 def short() -> Iterator[Path]:
     """A folder with a short name: a socket's path ends after 107 bytes."""
@@ -31,7 +36,7 @@ def test_records_engine_and_mount_table_agree(
 ) -> None:
     with capsys.disabled():
         print(f"\nseed: DSVOLUME_SEED={seed}")
-    result = play(short, seed, OPERATIONS)
+        result = play(short, seed, OPERATIONS, say if OPERATIONS > 100 else lambda _: None)
     assert not result.violations, "\n\n".join(result.violations[:5])
     if path := os.environ.get("DSVOLUME_REPORT"):
         Path(path).write_text(json.dumps(result.summary()))
