@@ -255,6 +255,27 @@ def test_a_copy_fails_and_gives_back_the_containers_mount(
     assert until(lambda: not plugin.mounted())
 
 
+@pytest.mark.parametrize("plugin", ["ours", "trapped"], indirect=True)
+@pytest.mark.parametrize("state", ["running", "exited"])
+def test_a_copys_unmount_never_comes(
+    plugin: Plugin, engine: Engine, tmp_path: Path, state: str
+) -> None:
+    """12: nobody tells it again: it is found out by what the engine says of the container."""
+    one = start(engine, plugin.make())
+    assert until(lambda: plugin.tied(one))
+    if state == "exited":
+        engine("kill", one)
+        assert until(lambda: not plugin.mounted())
+    with plugin.proxy.holding("Unmount", NEVER) as held:
+        copying = engine.begin("cp", f"{one}:/x", str(tmp_path))
+        held.wait()
+    copying.wait(60)
+    if state == "running":
+        assert plugin.mounted()
+        engine("kill", one)
+    assert until(lambda: not plugin.mounted(), 5) is plugin.right
+
+
 def test_a_killed_engine_tells_of_no_unmount(plugin: Plugin, engine: Engine) -> None:
     """2: a bare counter never comes to naught again."""
     plugin.falls(traps.COUNTER)
