@@ -101,10 +101,9 @@ class Fleet:
         """Some operations side by side, often with a fault amid them; then all must agree."""
         fault = self._choose.choice(FAULTS) if self._choose.random() < 0.6 else ""
         late = self._choose.random() * 1.5
-        done: list[str] = []
+        work, done = list(self._drawn(size)), list[str]()
         with ThreadPoolExecutor(HANDS + 1) as pool:
             striking = pool.submit(self._strike, fault, late) if fault else None
-            work = list(self._drawn(size))
             for what, words, victim in work:
                 pool.submit(self._do, what, words, victim, bool(fault), done)
             if striking is not None:
