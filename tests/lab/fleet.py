@@ -237,5 +237,6 @@ def play(folder: Path, seed: int, operations: int, says: Callable[[str], None] =
     with Fleet(folder, choose, result) as fleet:
         while (left := operations - sum(result.operations.values())) > 0:
             fleet.batch(min(BATCH, left))
-            says(f"{operations - left} done, {len(result.violations)} violations")
+            done = sum(result.operations.values())
+            says(f"{done} of {operations} operations, {len(result.violations)} violations")
     return result
