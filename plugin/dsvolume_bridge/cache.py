@@ -17,7 +17,7 @@ from libstorage.host import files
 log = logging.getLogger(__name__)
 
 JSON = dict[str, Any]
-Read = Callable[[dict[str, int]], JSON]
+Read = Callable[[int], JSON]
 FIELDS = ("Name", "CreatedAt", "Policy", "Fstype", "MBSize", "Shared")
 
 
@@ -32,9 +32,11 @@ class Cache:
         self._path = path
         held = files.read_json(path) or {}
         self._records: dict[str, JSON] = held.get("Volumes", {})
-        self._revisions: dict[str, int] = {}
+        self._revision = 0
+        """Up to where the store's changes are in here."""
         self._changed = False
         self._lock = threading.Lock()
+        self._following = threading.Lock()
 
     def get(self, name: str) -> JSON | None:
         return self._records.get(name)
@@ -49,12 +51,10 @@ class Cache:
         with self._lock:
             if self._records.get(record["Name"]) != kept:
                 self._records[record["Name"]] = kept
-                self._revisions.pop(record["Name"], None)
                 self._changed = True
 
     def drop(self, name: str) -> None:
         with self._lock:
-            self._revisions.pop(name, None)
             self._changed |= self._records.pop(name, None) is not None
 
     def follow(self, read: Read) -> list[JSON]:
@@ -62,22 +62,41 @@ class Cache:
         Read what has changed of all volumes; returns all, by name.
 
         read
-            Tells all volumes by their revisions, and the records of those that are not at the
-            revisions that it is given.
+            Tells what was changed after a revision, and how many volumes there are.
         """
-        index = read(dict(self._revisions))
-        with self._lock:
-            for record in index["Records"]:
-                self._records[record["Name"]] = _kept(record)
-            gone = self._records.keys() - index["Revisions"].keys()
-            for name in gone:
-                del self._records[name]
-            # What was removed between the two reads has no record; the next look will tell.
-            self._revisions = {
-                name: at for name, at in index["Revisions"].items() if name in self._records
-            }
-            self._changed |= bool(index["Records"] or gone)
+        with self._following:
+            index = read(self._revision)
+            if not self._revision:
+                self._replace(index["Records"])
+            elif not self._grow(index):
+                # Some are gone, or the store is an older one.
+                index = read(0)
+                self._replace(index["Records"])
+            self._revision = index["Revision"]
         return self.all()
+
+    def _grow(self, index: JSON) -> bool:
+        """Take in what was changed; False where that does not make it whole."""
+        with self._lock:
+            self._merge(index["Records"])
+            count, revision = len(self._records), self._revision
+            return bool(count == index["Count"] and revision <= index["Revision"])
+
+    def _replace(self, records: list[JSON]) -> None:
+        """Have these, and no others."""
+        there = {record["Name"] for record in records}
+        with self._lock:
+            for name in self._records.keys() - there:
+                del self._records[name]
+                self._changed = True
+            self._merge(records)
+
+    def _merge(self, records: list[JSON]) -> None:
+        for record in records:
+            kept = _kept(record)
+            if self._records.get(record["Name"]) != kept:
+                self._records[record["Name"]] = kept
+                self._changed = True
 
     def save(self) -> None:
         """Write it, where it has changed; what cannot be written is tried again."""

@@ -364,23 +364,26 @@ def ls(filter=None, names=None):
 
 
 @_door
-def index(known=None):
+def index(since=0):
     """
-    Which volumes there are, for somebody who keeps their records up to date. For bridges.
+    What was changed among the volumes, for somebody who keeps their records up to date. For
+    bridges.
 
-    known
-        The revisions of the records that he has, by name.
+    since : 0
+        The revision of the store up to which he has them.
 
-    Returns ``{"Revisions": {name: revision}, "Records": [record]}``: all volumes; the records, as
-    they are stored, of those that are not known, or known at another revision.
+    Returns ``{"Revision", "Count", "Records": [record]}``: up to where this tells, how many volumes
+    there are, and the records, as they are stored, that were changed.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt 'host1' dsvolume.index known='{db: 17}'
+        salt 'host1' dsvolume.index since=17
     """
-    return _manager().index(known or {})
+    if not isinstance(since, int):
+        raise InvalidInput(f"Not a revision: {since!r}")
+    return _manager().index(since)
 
 
 @_door

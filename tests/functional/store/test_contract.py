@@ -10,6 +10,7 @@ from libstorage.store.contract import (
     MAX_READS,
     MAX_WRITES,
     Change,
+    Changed,
     Compare,
     Delete,
     Entry,
@@ -70,14 +71,20 @@ class TestReading:
         assert len(store.read(*(f"none/{n}" for n in range(MAX_READS)))) == 0
         assert list(store.read()) == []
 
-    def test_revisions_tell_the_last_change_of_each_key(self, store: Store) -> None:
-        assert store.revisions("a/") == {}
+    def test_what_was_changed_since_a_revision(self, store: Store) -> None:
+        assert store.changed("a/") == Changed(store.revision(), 0, ())
         for key in ("a", "a/1", "a/2", "a/3", "a0"):
             put(store, key)
+        first = store.changed("a/")
+        assert first == Changed(store.revision(), 3, ("a/1", "a/2", "a/3"))
         put(store, "a/2", 7)
+        put(store, "b")
+        assert store.changed("a/", first.revision) == Changed(store.revision(), 3, ("a/2",))
+        second = store.changed("a/")
         store.transact([], [Delete("a/3")])
-        assert store.revisions("a/") == {e.key: e.revision for e in store.list("a/")}
-        assert list(store.revisions("a/")) == ["a/1", "a/2"]
+        assert store.changed("a/", second.revision) == Changed(store.revision(), 2, ())
+        put(store, "a/3")
+        assert store.changed("a/", second.revision) == Changed(store.revision(), 3, ("a/3",))
 
     def test_list_keeps_to_prefix_and_key_order(self, store: Store) -> None:
         for key in ("a/2", "a/10", "a/1", "a0", "a", "b/1", "a/1/x", "a/Z"):
@@ -95,7 +102,12 @@ class TestReading:
         put(store, "many0")
         assert keys(store, "many/") == wanted
         assert numbers(store, "many/") == list(range(2500))
-        assert list(store.revisions("many/")) == wanted
+        assert list(store.changed("many/").keys) == wanted
+        assert len(store.changed("many/", store.revision() - 3).keys) > MAX_WRITES
+        since = store.revision()
+        put(store, "many/2400")
+        put(store, "many/0000")
+        assert store.changed("many/", since).keys == ("many/0000", "many/2400")
 
     def test_values_of_a_part_keep_to_its_ends_and_to_the_prefix(self, store: Store) -> None:
         for number, key in enumerate(("a/1", "a/2", "a/3", "b/1")):

@@ -360,22 +360,6 @@ def test_ls_of_names_lists_those_that_there_are(manager: VolumeManager, create: 
         manager.ls(names=["@"])
 
 
-def test_an_index_has_the_records_that_are_not_known(
-    manager: VolumeManager, create: Create
-) -> None:
-    records = {name: create(name, policy="local") for name in ("db1", "db2", "db3")}
-    index = manager.index({})
-    assert list(index["Revisions"]) == sorted(records)
-    assert [record["Id"] for record in index["Records"]] == [r["Id"] for r in records.values()]
-    assert manager.index(index["Revisions"])["Records"] == []
-    manager.label("db2", {"a": "b"})
-    manager.rm("db3")
-    create("db4", policy="local")
-    later = manager.index(index["Revisions"])
-    assert list(later["Revisions"]) == ["db1", "db2", "db4"]
-    assert [record["Name"] for record in later["Records"]] == ["db2", "db4"]
-
-
 @pytest.mark.parametrize("text", ["name", "colour=red", "", "=x", "Name=db"])
 def test_an_unknown_filter_is_refused_with_those_there_are(
     manager: VolumeManager, text: str

@@ -264,18 +264,19 @@ class VolumeManager:
         self._context.need_store()
         return self._views.ls(filters, names)
 
-    def index(self, known: Mapping[str, int]) -> JSON:
+    def index(self, since: int = 0) -> JSON:
         """
-        Which volumes there are, for somebody who keeps their records up to date.
+        What was changed among the volumes, for somebody who keeps their records up to date.
 
-        known
-            The revisions of the records that he has, by name.
+        since
+            The revision up to which he has them.
 
-        Returns ``{"Revisions": {name: revision}, "Records": [record]}``: all volumes; the stored
-        records of those that are not known, or at another revision.
+        Returns ``{"Revision", "Count", "Records": [record]}``: up to where this tells, how many
+        volumes there are, and the stored records that were changed. Who then has more than
+        ``Count`` has some that are gone, and asks for all.
         """
         self._context.need_store()
-        return self._views.index(known)
+        return self._views.index(since)
 
     def usage(
         self,

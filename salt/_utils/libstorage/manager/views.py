@@ -4,7 +4,7 @@ import fnmatch
 import json
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -149,18 +149,20 @@ class Views:
             views.append(self._limited(view, mine, look))
         return views
 
-    def index(self, known: Mapping[str, int]) -> JSON:
-        """All volumes' names, with their records' revisions, and the records of those not known."""
-        held = self._store.revisions(keys.VOLUMES)
-        now = {key.removeprefix(keys.VOLUMES): revision for key, revision in held.items()}
-        other = [keys.volume(name) for name, at in now.items() if known.get(name) != at]
-        if len(other) > MANY:
-            return {"Revisions": now, "Records": list(self._store.values(keys.VOLUMES))}
+    def index(self, since: int) -> JSON:
+        """How many volumes there are, and the records that were changed after a revision."""
+        told = self._store.changed(keys.VOLUMES, since)
+        if told.revision < since:
+            # The store is an older one than he has seen: what he has says nothing of it.
+            told = self._store.changed(keys.VOLUMES)
         records: list[JSON] = []
-        for start in range(0, len(other), MAX_READS):
-            found = self._store.read(*other[start : start + MAX_READS])
-            records += [entry.value for entry in found]
-        return {"Revisions": now, "Records": records}
+        if len(told.keys) > MANY:
+            records = list(self._store.values(keys.VOLUMES))
+        else:
+            for start in range(0, len(told.keys), MAX_READS):
+                found = self._store.read(*told.keys[start : start + MAX_READS])
+                records += [entry.value for entry in found]
+        return {"Revision": told.revision, "Count": told.count, "Records": records}
 
     def operations(self) -> list[JSON]:
         """The changes in progress, also those whose owner has died."""

@@ -29,6 +29,25 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class Changed:
+    """
+    What was changed below a prefix, of one read.
+
+    revision
+        The store's, up to which it is told.
+    count
+        The keys that there are below the prefix, changed or not.
+    keys
+        Those that were changed and are there, in order. What was deleted is not among them: who
+        had all keys, and now has more than ``count``, has some that are gone.
+    """
+
+    revision: int
+    count: int
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """What a watch reports: ``value`` is None where the key was deleted."""
 
@@ -101,8 +120,8 @@ class Store(Protocol):
             Keys, of which only those with ``start <= key < end`` are read; "": no such limit.
         """
 
-    def revisions(self, prefix: str) -> dict[str, int]:
-        """The keys below ``prefix`` with the revision of each's last change, of one read."""
+    def changed(self, prefix: str, since: int = 0) -> Changed:
+        """Which keys below ``prefix`` were changed after a revision, and how many there are."""
 
     def probe(self, seconds: float) -> None:
         """Raise StoreUnavailable unless it answers within so long."""

@@ -22,13 +22,18 @@ from itertools import chain
 from pathlib import Path
 
 from ..errors import Compacted
-from .contract import MAX_WRITES, Change, Compare, Describe, Entry, Put, Values, Write
+from .contract import MAX_WRITES, Change, Changed, Compare, Describe, Entry, Put, Values, Write
 from .leases import Leases
 from .sqlite import Database
 from .tables import LAST, SCHEMA, TABLES, OwnerEnded, apply, delete, encode, write
 
 _PAGE = 1000
 _DECODED = 250  # values at once; measured: one by one costs calls, all together fresh memory
+_CHANGED = """
+    WITH below AS (SELECT key, revision FROM kv WHERE key >= ? AND key < ?)
+    SELECT meta.revision, (SELECT count(*) FROM below), below.key
+    FROM meta LEFT JOIN below ON below.revision > ? ORDER BY below.key
+"""
 _POLL = (0.004, 0.2)
 
 
@@ -106,10 +111,12 @@ class EmbeddedStore:
 
         return self._database.read(decode, [])
 
-    def revisions(self, prefix: str) -> dict[str, int]:
-        """The keys below ``prefix`` with the revision of each's last change, of one read."""
-        query = "SELECT key, revision FROM kv WHERE key >= ? AND key < ? ORDER BY key"
-        return dict(self._database.rows(query, prefix, prefix + LAST))
+    def changed(self, prefix: str, since: int = 0) -> Changed:
+        """Which keys below ``prefix`` were changed after a revision, and how many there are."""
+        rows = self._database.rows(_CHANGED, prefix, prefix + LAST, since)
+        if not rows:
+            return Changed(0, 0, ())
+        return Changed(rows[0][0], rows[0][1], tuple(key for *_, key in rows if key is not None))
 
     def probe(self, seconds: float) -> None:
         """Raise StoreUnavailable unless it can be read; that waits for nobody."""

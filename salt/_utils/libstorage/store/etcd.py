@@ -52,6 +52,7 @@ from concurrent.futures import ThreadPoolExecutor
 from .contract import (
     MAX_WRITES,
     Change,
+    Changed,
     Compare,
     Describe,
     Entry,
@@ -142,15 +143,19 @@ class EtcdStore:
                 page = coming.result() if coming else ()
         return values
 
-    def revisions(self, prefix: str) -> dict[str, int]:
-        """The keys below ``prefix`` with the revision of each's last change, of one revision."""
+    def changed(self, prefix: str, since: int = 0) -> Changed:
+        """Which keys below ``prefix`` were changed after a revision, and how many there are."""
+        body = {"key": self._encode(prefix), "range_end": self._end(prefix), "count_only": True}
         while True:
+            answer, _ = self._client.call("kv/range", body)
+            at = _revision(answer)
             try:
-                return {
-                    self._relative(b64decode(kv["key"]).decode()): int(kv["mod_revision"])
-                    for page in self._pages(prefix, steady=True, keys_only=True)
+                keys = tuple(
+                    self._relative(b64decode(kv["key"]).decode())
+                    for page in self._pages(prefix, steady=True, keys_at=at, since=since)
                     for kv in page
-                }
+                )
+                return Changed(at, int(answer.get("count", 0)), keys)
             except Refused as refusal:
                 # As with values: compacted away meanwhile.
                 if "compacted" not in refusal.words:
@@ -189,14 +194,26 @@ class EtcdStore:
         end: str = "",
         *,
         steady: bool,
-        keys_only: bool = False,
+        keys_at: int = 0,
+        since: int = 0,
     ) -> "Iterator[Sequence[JSON]]":
-        """The encoded entries in pages; steady: all of the first page's revision."""
+        """
+        The encoded entries in pages.
+
+        steady
+            All of the first page's revision.
+        keys_at
+            The keys alone, of this revision.
+        since
+            Those that were changed after this one.
+        """
         body: JSON = {
             "key": self._encode(max(prefix, start)),
             "range_end": self._encode(end) if "" < end < prefix + _LAST else self._end(prefix),
-            "limit": str(_PAGE_OF_KEYS if keys_only else _PAGE),
-            "keys_only": keys_only,
+            "limit": str(_PAGE_OF_KEYS if keys_at else _PAGE),
+            "keys_only": bool(keys_at),
+            "revision": str(keys_at),
+            "min_mod_revision": str(since + 1 if since else 0),
         }
         while True:
             answer, _ = self._client.call("kv/range", body)
@@ -206,7 +223,7 @@ class EtcdStore:
                 return
             body["key"] = b64encode(b64decode(page[-1]["key"]) + b"\0").decode()
             if steady:
-                body.setdefault("revision", answer["header"]["revision"])
+                body["revision"] = body["revision"] if keys_at else answer["header"]["revision"]
 
     # -- writing
 
