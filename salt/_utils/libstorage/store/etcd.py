@@ -222,8 +222,9 @@ class EtcdStore:
             if not answer.get("more"):
                 return
             body["key"] = b64encode(b64decode(page[-1]["key"]) + b"\0").decode()
-            if steady:
-                body["revision"] = body["revision"] if keys_at else answer["header"]["revision"]
+            # What a later page says is the newest revision, not its own.
+            if steady and body["revision"] == "0":
+                body["revision"] = answer["header"]["revision"]
 
     # -- writing
 
