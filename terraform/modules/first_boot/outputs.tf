@@ -1,0 +1,4 @@
+output "user_data" {
+  description = "The configuration that cloud-init takes."
+  value       = local.user_data
+}
