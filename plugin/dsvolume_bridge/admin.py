@@ -31,8 +31,8 @@ log = logging.getLogger(__name__)
 JSON = dict[str, Any]
 SECONDS = 600.0
 READS = frozenset(
-    ("events", "info", "ls", "nodes", "operations", "qos_info", "qos_ls", "snapshot_info")
-) | frozenset(("snapshot_ls", "trash_ls", "usage", "version"))
+    ("capacity", "events", "info", "ls", "nodes", "operations", "qos_info", "qos_ls")
+) | frozenset(("snapshot_info", "snapshot_ls", "trash_ls", "usage", "version"))
 """Functions that only look: they wait for no change."""
 CREDENTIALS = struct.Struct("3i")
 """``struct ucred``: pid, uid, gid (man 7 unix)."""

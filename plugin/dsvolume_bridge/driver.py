@@ -20,6 +20,7 @@ from typing import Any
 from aiohttp import web
 
 from libstorage.errors import InvalidInput
+from libstorage.host.processes import run_in
 from libstorage.records import check_name
 
 from .begun import Begun
@@ -29,7 +30,6 @@ from .logs import About
 from .lookups import Lookups
 from .metrics import Metrics
 from .module import Module, Refused
-from .processes import run_in
 from .references import References
 
 log = logging.getLogger(__name__)
@@ -191,7 +191,11 @@ class Driver:
             log.warning(About("List is answered from the cache", reason=str(exc)))
             self._metrics.remembered.inc()
             records = self._cache.all()
-        points = await self._lanes.read(self._module.mountpoints, LOOK_SECONDS)
+        try:
+            points = await self._lanes.read(self._module.mountpoints, LOOK_SECONDS)
+        except TooSlow:
+            log.warning("List is answered without mount points: this host is too slow")
+            points = {}
         return {
             "Volumes": [
                 _shown({**record, "Mountpoint": points.get(record["Name"], "")})
@@ -238,13 +242,24 @@ class Driver:
 
     async def _unmount(self, body: JSON) -> JSON:
         name, user = _name(body), self._user(body)
-        if await self._lanes.read(partial(self._runs_on, name, user), UNMOUNT_SECONDS):
+        if await self._in_use(name, user):
             mount = user["id"][:12]
             log.warning(About("A mount is kept: its container runs on", volume=name, mount=mount))
             return {}
         with self._begun.call(user["id"]):
             await self._change("unmount", name, UNMOUNT_SECONDS, **user)
         return {}
+
+    async def _in_use(self, name: str, user: JSON) -> bool:
+        try:
+            used: bool = await self._lanes.read(partial(self._runs_on, name, user), UNMOUNT_SECONDS)
+        except TooSlow as exc:
+            raise Refused(
+                f"Whether a container still uses {name} was not found out in time; "
+                "once it does not, it is unmounted without being asked again",
+                "OperationInProgress",
+            ) from exc
+        return used
 
     def _runs_on(self, name: str, user: JSON) -> bool:
         """

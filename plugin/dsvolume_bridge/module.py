@@ -47,6 +47,8 @@ class Module:
     def __init__(self, config_dir: Path) -> None:
         opts = salt.config.minion_config(str(config_dir / "minion"))
         opts["file_client"] = "local"
+        # It reads every block device, and would wait for one whose storage is away.
+        opts["disable_grains"] = [*opts.get("disable_grains", ()), "lvm"]
         # Of several, Salt looks into the last one first.
         opts["module_dirs"] = [*opts.get("module_dirs", ()), str(TREE)]
         self._caller = salt.client.Caller(mopts=opts)
@@ -86,6 +88,10 @@ class Module:
         """This boot's attachments here, of all volumes or of one, as this host remembers them."""
         found: list[dict[str, Any]] = self.call("attachments", {}, name)
         return found
+
+    def refresh(self) -> None:
+        """Let this host remember what the store knows. Raises Refused while that is away."""
+        self.call("attachments", ASKER, refresh=True)
 
     def functions(self) -> dict[str, inspect.Signature]:
         """The module's functions and what they take."""

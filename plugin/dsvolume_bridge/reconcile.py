@@ -54,6 +54,8 @@ class Reconciler:
         self._references = references
         self._wanted = asyncio.Event()
         self._instance = NEVER
+        self._fresh = False
+        """Does this host remember all that the last bridge did?"""
 
     def activated(self) -> None:
         """The engine has begun to talk to us: it is another instance than before."""
@@ -110,14 +112,15 @@ class Reconciler:
 
     async def look(self) -> None:
         """Bring all of this engine's users in order, once."""
+        await self._refresh()
         users = await self._users()
+        if self._fresh:
+            self._begun.forget({user.id for user in users})
         if not users:
-            self._begun.forget(set())
             return
         began = time.monotonic()
         moment = Moment(datetime.now(UTC), self._instance, self._begun, self._begun.killed)
         containers = await self._engine.containers()
-        self._begun.forget({user.id for user in users})
         by_volume = {user.volume: [u for u in users if u.volume == user.volume] for user in users}
         # One waits for what is being done to his containers; the others need not.
         await asyncio.gather(
@@ -125,6 +128,13 @@ class Reconciler:
         )
         if (took := time.monotonic() - began) > INTERVAL:
             log.info("Reconciling took %.1f s", took)
+
+    async def _refresh(self) -> None:
+        """A bridge that was killed may have written to the store alone; once is enough."""
+        if not self._fresh:
+            with suppress(Refused, TooSlow):
+                await self._lanes.read(self._module.refresh, SECONDS)
+                self._fresh = True
 
     async def _users(self, volume: str | None = None) -> list[User]:
         """This engine's users here, as this host remembers them: the store may be away."""

@@ -133,6 +133,23 @@ _VOLUMES = (
         completes=(VOLUMES,),
     ),
     Command(
+        "adopt",
+        "adopt",
+        "VOLUME OBJECT",
+        "Make a volume of what others have made, such as POOL/IMAGE",
+        response("adopt"),
+        Flag("policy", TEXT, "Whose storage it is in", short="p", default="distributed"),
+        about=by_first,
+    ),
+    Command(
+        "flatten",
+        "flatten",
+        "VOLUME",
+        "Make a clone a volume of its own",
+        response("flatten"),
+        completes=(VOLUMES,),
+    ),
+    Command(
         "label",
         "label",
         "VOLUME KEY=VALUE [KEY=VALUE...]",
@@ -350,6 +367,14 @@ _CLUSTER = (
         "version", "version", "", "Show versions and places", text(show.fields), about=by_nothing
     ),
     Command("nodes", "nodes", "", "List nodes", text(show.nodes), about=by_nothing),
+    Command(
+        "capacity",
+        "capacity",
+        "",
+        "Display how full this node's storage is",
+        text(show.capacity),
+        about=by_nothing,
+    ),
     Command(
         "drain",
         "drain",

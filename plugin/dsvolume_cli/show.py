@@ -164,6 +164,26 @@ def operations(rows: "list[JSON]") -> str:
     )
 
 
+def capacity(rows: "list[JSON]") -> str:
+    """The table of how full storage is, in MB."""
+    return table(
+        ("CONTROLLER", "On", "Size(MB)", "Available(MB)", "Promised(MB)", "Health"),
+        [
+            (
+                row["Controller"],
+                row["On"],
+                *(_megabytes(row[word]) for word in ("Total", "Available", "Promised")),
+                row["Err"] or row["Health"] or "-",
+            )
+            for row in rows
+        ],
+    )
+
+
+def _megabytes(size: int) -> str:
+    return str(size // 2**20) if size else "-"
+
+
 def nodes(rows: "list[JSON]") -> str:
     """The table of nodes."""
     return table(

@@ -545,12 +545,15 @@ def unmount(name, id="salt", engine="salt", timeout=None, test=False):
 
 
 @_door
-def attachments(name=None):
+def attachments(name=None, refresh=False):
     """
     What is attached on this node and by whom, as this host remembers it; the store is not asked.
 
     name
         Only this volume.
+
+    refresh : False
+        Ask the store first, for what a process that was killed there had no time to note here.
 
     Returns a list of records: Volume, Status, Mountpoint, Device, Users and more.
 
@@ -561,7 +564,7 @@ def attachments(name=None):
         salt 'host1' dsvolume.attachments
         salt 'host1' dsvolume.attachments db
     """
-    return _manager().attachments("" if name is None else _name(name))
+    return _manager().attachments("" if name is None else _name(name), refresh=refresh)
 
 
 @_door
@@ -675,6 +678,36 @@ def events(since=None, until=None, filter=None):
         salt 'host1' dsvolume.events filter=volume=db,success=false
     """
     return _manager().events(since, until, _list(filter))
+
+
+@_door
+def adopt(name, object, policy="distributed", timeout=None, test=False):
+    """
+    Make a volume of what others have made in the storage, with the data it has.
+
+    name
+        The new volume.
+
+    object
+        As the storage names it: of Ceph ``POOL/IMAGE``, in the pool of the volumes. Nobody may have
+        it open; snapshots, and a parent that it shares data with, are refused with the way out.
+        Its filesystem is found; what has none is a raw volume.
+
+    policy : distributed
+        Whose storage it is in.
+
+    Returns the record; with ``test`` ``{"Volume": record, "Changed": bool}``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'host1' dsvolume.adopt db rbd/db-disk
+    """
+    answer = _manager().adopt(
+        _name(name), str(object), policy=policy, timeout=timeout, test=test, **_asked()
+    )
+    return answer if test else answer["Volume"]
 
 
 @_door
@@ -833,6 +866,27 @@ def rollback(name, timeout=None, test=False):
         salt 'host1' dsvolume.rollback db@before
     """
     return _manager().rollback(name, timeout=timeout, test=test, **_asked())
+
+
+@_door
+def flatten(name, timeout=None, test=False):
+    """
+    Make a clone a volume of its own, so that the snapshot that it comes from can be removed.
+
+    name
+        The clone. In Ceph it must not be mounted, and what it shares with the snapshot is copied:
+        that takes as long as the data are large. What is no clone stays as it is.
+
+    Returns the record; with ``test`` ``{"Volume": record, "Changed": bool}``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'host1' dsvolume.flatten copy
+    """
+    answer = _manager().flatten(_name(name), timeout=timeout, test=test, **_asked())
+    return answer if test else answer["Volume"]
 
 
 @_door
@@ -1071,6 +1125,25 @@ def nodes():
         salt 'host1' dsvolume.nodes
     """
     return _manager().nodes()
+
+
+@_door
+def capacity():
+    """
+    How full the storage is that this node's controllers have.
+
+    Returns a list of records, one for each controller: ``On`` is the node, or the storage that all
+    nodes share; ``Total``, ``Available`` and ``Promised`` (what the volumes may come to take) are
+    bytes, 0 where that is not known; ``Health`` and ``Checks`` are what the storage says of itself;
+    ``Err`` says why it could not be asked.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'host1' dsvolume.capacity
+    """
+    return _manager().capacity()
 
 
 @_door

@@ -28,6 +28,9 @@ DAY = 86400
 STATED_WHOLE = ("policies", "controllers", "profiles")
 """Mappings that a later source replaces; the others are merged key by key."""
 
+MAPPERS = ("auto", "krbd", "rbd-nbd", "qemu")
+"""What gives images of Ceph a block device; ``auto``: the first that works on the host."""
+
 SDB = "sdb://"
 SECRETS = ("password",)
 """Settings of the store that are never shown, and may be kept by Salt's sdb."""
@@ -51,6 +54,13 @@ DEFAULTS: dict[str, Any] = {
     "profiles": {},
     "trash": {"retention": 7, "ram": 0.04, "secure": 0},
     "capacity": {"near_full": 85},
+    "ceph": {
+        "conf": "/etc/ceph/ceph.conf",
+        "client": "dsvolume",
+        "pool": "dsvolume",
+        "namespace": "",
+        "mapper": "auto",
+    },
 }
 
 
@@ -90,6 +100,9 @@ class Config:
         see :meth:`days_in_trash`.
     near_full
         Percent of a controller's storage in use at which it counts as near full; 100: never.
+    ceph
+        Where ds-ceph has its images: ``conf``, ``client`` (without ``client.``), ``pool`` and its
+        ``namespace`` ("": the default one); and its ``mapper``, one of :data:`MAPPERS`.
     fetch
         Where ``sdb://`` URIs are looked up; None outside Salt.
     """
@@ -109,6 +122,7 @@ class Config:
     profiles: dict[str, dict[str, int]]
     trash: dict[str, float]
     near_full: float
+    ceph: dict[str, str]
     node: str = field(default="")
     fetch: Fetch | None = field(default=None, repr=False, compare=False)
 
@@ -276,9 +290,21 @@ def _checked(node: str, merged: dict[str, Any], fetch: Fetch | None) -> Config:
         profiles=_profiles(merged["profiles"]),
         trash=_trash(merged["trash"]),
         near_full=_number("capacity:near_full", capacity.get("near_full"), 1, 100),
+        ceph=_ceph(_settings("ceph", merged)),
         node=node,
         fetch=fetch,
     )
+
+
+def _ceph(settings: Mapping[str, Any]) -> dict[str, str]:
+    named = {
+        name: _text(f"ceph:{name}", settings[name]) for name in settings if name != "namespace"
+    }
+    namespace = settings["namespace"]
+    if not isinstance(namespace, str):
+        raise ConfigInvalid(f"dsvolume:ceph:namespace must be a text, not {namespace!r}")
+    _one_of("ceph:mapper", named["mapper"], MAPPERS)
+    return {**named, "client": named["client"].removeprefix("client."), "namespace": namespace}
 
 
 def _profiles(value: Any) -> dict[str, dict[str, int]]:

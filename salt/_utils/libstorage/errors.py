@@ -109,6 +109,18 @@ class CommandFailed(BackendError):
         self.words = words
 
 
+class NoSuchBundle(LibstorageError):
+    """There is no bundle of this name below the folder of bundles."""
+
+
+class NotPlanned(LibstorageError):
+    """A bundle has no saved plan, or has changed since it was planned."""
+
+
+class TerraformFailed(BackendError):
+    """Terraform ended with an error; the message has its last words."""
+
+
 class CommandTimeout(BackendError):
     """A command did not end within its time limit."""
 

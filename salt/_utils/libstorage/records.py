@@ -22,6 +22,7 @@ MB = 2**20
 POLICIES = ("distributed", "distributed-fs", "local", "ram", "secure")
 FSTYPES = ("ext2", "ext3", "ext4", "xfs", "btrfs", "raw")
 RAW = "raw"
+OK, DAMAGED = "ok", "damaged"
 
 
 def now() -> str:
@@ -151,7 +152,7 @@ class Volume(Record):
     node: str = ""
     labels: dict[str, str] = field(default_factory=dict)
     protected: bool = False
-    state: str = "ok"
+    state: str = OK
     revision: int = 1
 
 

@@ -6,6 +6,7 @@ capabilities that it declares; the tests below are the same for all.
 """
 
 import hashlib
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 from lab.site import Site
 from libstorage.controllers import Controllers, options
 from libstorage.controllers.contract import Controller, Found, Shape, Source, Volatile, Wipes, Wish
+from libstorage.controllers.rbd_images import COPY
 from libstorage.errors import BackendError, Damaged, InvalidInput
 from libstorage.host import files, mounts
 from libstorage.host.commands import Work
@@ -31,7 +33,11 @@ class Kind:
     One kind of volume, and what its controller declares of it.
 
     image
-        A block volume in a file: nothing is ever made over one that is there.
+        A block volume in a file.
+    once
+        A block volume: nothing is ever made over one that is there.
+    ceph
+        It needs a Ceph.
     keeps
         Data outlive the last user.
     listed
@@ -42,6 +48,8 @@ class Kind:
     size: int | None = None
     fstype: str | None = None
     image: bool = False
+    once: bool = False
+    ceph: bool = False
     keeps: bool = True
     listed: bool = True
     tied: bool = False
@@ -52,7 +60,21 @@ class Kind:
 
 
 def image_of(fstype: str) -> Kind:
-    return Kind(policy="local", size=100, fstype=fstype, image=True, tied=True, node_local=False)
+    return Kind(
+        policy="local",
+        size=100,
+        fstype=fstype,
+        image=True,
+        once=True,
+        tied=True,
+        node_local=False,
+    )
+
+
+def rbd_of(fstype: str) -> Kind:
+    return Kind(
+        policy="distributed", size=100, fstype=fstype, once=True, ceph=True, node_local=False
+    )
 
 
 KINDS = {
@@ -63,6 +85,10 @@ KINDS = {
     "ds-local xfs": image_of("xfs"),
     "ds-local btrfs": image_of("btrfs"),
     "ds-local raw": image_of("raw"),
+    "ds-ceph ext4": rbd_of("ext4"),
+    "ds-ceph xfs": rbd_of("xfs"),
+    "ds-ceph btrfs": rbd_of("btrfs"),
+    "ds-ceph raw": rbd_of("raw"),
     "ds-ram ram": Kind(policy="ram", size=8, volatile=True),
     "ds-ram secure": Kind(
         policy="secure", size=8, keeps=False, listed=False, volatile=True, wipes=True, shared=False
@@ -134,8 +160,32 @@ class Bench:
         return self.site.image({"Id": self.volume.id})
 
     def bits(self) -> str:
+        if self.kind.ceph:
+            return self._exported()
         with open(self.image(), "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def spoil_copy(self) -> None:
+        if self.kind.ceph:
+            self._rbd("image-meta", "set", self._path(), COPY, "{")
+        for copy in self.site.root.rglob(f"{self.volume.id}.json"):
+            copy.write_bytes(b"\xff{")
+
+    def _path(self) -> str:
+        place = self.site.config.ceph
+        return f"{place['pool']}/{place['namespace']}/{self.volume.id}"
+
+    def _rbd(self, *words: str) -> None:
+        conf = self.site.config.ceph["conf"]
+        subprocess.run(["rbd", "--conf", conf, *words], capture_output=True, check=True)
+
+    def _exported(self) -> str:
+        exported = self.site.root / "exported"
+        self._rbd("export", "--no-progress", self._path(), str(exported))
+        with open(exported, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        exported.unlink()
+        return digest
 
     def found(self) -> list[Found]:
         return [found for found in self.controller.inventory() if found.id == self.volume.id]
@@ -147,16 +197,22 @@ def kind(request: pytest.FixtureRequest) -> Kind:
 
 
 @pytest.fixture
-def bench(site: Site, kind: Kind) -> Iterator[Bench]:
-    yield Bench(site, kind)
+def bench(request: pytest.FixtureRequest, tmp_path: Path, kind: Kind) -> Iterator[Bench]:
+    yield from benches(request, tmp_path, kind)
+
+
+def benches(request: pytest.FixtureRequest, folder: Path, kind: Kind) -> Iterator[Bench]:
+    settings = request.getfixturevalue("ceph").settings() if kind.ceph else {}
+    with Site(folder / "site", **settings) as site:
+        yield Bench(site, kind)
 
 
 def kinds(has: Callable[[Kind], object]) -> Any:
     """A fixture like ``bench``, of those kinds only that have something."""
 
     @pytest.fixture(params=[name for name, kind in KINDS.items() if has(kind)])
-    def some(site: Site, request: pytest.FixtureRequest) -> Bench:
-        return Bench(site, KINDS[request.param])
+    def some(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Bench]:
+        yield from benches(request, tmp_path, KINDS[request.param])
 
     return some
 
@@ -164,7 +220,9 @@ def kinds(has: Callable[[Kind], object]) -> Any:
 images = kinds(lambda kind: kind.image)
 checked = kinds(lambda kind: kind.image and kind.fstype != "raw")
 in_backend = kinds(lambda kind: kind.listed)
-sized = kinds(lambda kind: kind.size)
+# Ceph is told by its manager how full it is; the one of the tests has none.
+counted = kinds(lambda kind: not kind.ceph)
+sized = kinds(lambda kind: kind.size and not kind.ceph)
 with_files = kinds(lambda kind: kind.fstype != "raw")
 
 
@@ -251,7 +309,7 @@ def test_making_it_again_never_loses_what_it_holds(bench: Bench) -> None:
     bench.create()
     bench.mount()
     bench.write("data")
-    if bench.kind.image:
+    if bench.kind.once:
         with pytest.raises(BackendError):
             bench.create()
         bench.unmount()
@@ -346,7 +404,7 @@ def test_a_source_is_what_the_contract_knows(bench: Bench) -> None:
     bench.create()
     source = bench.controller.attach(bench.work, bench.volume)
     assert isinstance(source, Source)
-    assert source.kind in ("image", "device", "directory", "tmpfs")
+    assert source.kind in ("image", "filesystem", "device", "directory", "tmpfs")
     bench.controller.detach(bench.work, bench.volume.id)
     bench.controller.detach(bench.work, bench.volume.id)
     assert bench.controller.in_use() == {}
@@ -437,8 +495,7 @@ def test_a_copy_says_what_the_trash_knows(in_backend: Bench) -> None:
 def test_a_copy_that_cannot_be_read_counts_as_none(in_backend: Bench) -> None:
     in_backend.create()
     in_backend.controller.put_copy(in_backend.volume, "cluster")
-    for copy in in_backend.site.root.rglob(f"{in_backend.volume.id}.json"):
-        copy.write_bytes(b"\xff{")
+    in_backend.spoil_copy()
     assert in_backend.found()[0].copy is None
 
 
@@ -466,7 +523,7 @@ def test_a_look_at_an_unmounted_volume_shows_its_files(bench: Bench) -> None:
         if not bench.kind.keeps:
             assert path is None
         elif bench.kind.fstype == "raw":
-            assert path == bench.image()
+            assert path == (None if bench.kind.ceph else bench.image())
         else:
             assert path is not None
             assert (path / "file").read_text() == "data"
@@ -568,8 +625,8 @@ def spoil(image: Path) -> None:
 # -- room
 
 
-def test_capacity_is_plausible(bench: Bench) -> None:
-    total, available = bench.controller.capacity()
+def test_capacity_is_plausible(counted: Bench) -> None:
+    total, available = counted.controller.capacity()
     assert 0 < available <= total < 2**60
 
 

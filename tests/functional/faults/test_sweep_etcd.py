@@ -45,6 +45,10 @@ CASES = [
 ]
 
 
+def _count(name, action, store):
+    return faults.points_of(SCENARIOS[name], action, store)
+
+
 def _strike(job):
     return faults.strike(SCENARIOS[job[0]], *job[1:])
 
@@ -57,19 +61,18 @@ def test_every_verb_is_recovered_by_agent_or_another_node(
         print(f"\nseed: DSVOLUME_SEED={SEED}")
     choose = random.Random(SEED)
     store = etcd.store("/set-by-each-site")
-    points = {
-        (name, action == "orphan"): faults.points_of(SCENARIOS[name], action, store)
-        for name, action, _ in CASES
-    }
-    jobs = [
-        (name, action, point, way, store)
-        for name, action, way in CASES
-        for _ in range(ROUNDS)
-        for point in points[name, action == "orphan"][choose.randrange(EVERY) :: EVERY]
-    ]
-    # Verbs that wait beside verbs that work.
-    choose.shuffle(jobs)
     with multiprocessing.get_context("fork").Pool(WORKERS) as pool:
+        counted = dict.fromkeys((name, action == "orphan") for name, action, _ in CASES)
+        counts = [(name, "orphan" if orphan else "kill", store) for name, orphan in counted]
+        points = dict(zip(counted, pool.starmap(_count, counts, chunksize=1), strict=True))
+        jobs = [
+            (name, action, point, way, store)
+            for name, action, way in CASES
+            for _ in range(ROUNDS)
+            for point in points[name, action == "orphan"][choose.randrange(EVERY) :: EVERY]
+        ]
+        # Verbs that wait beside verbs that work.
+        choose.shuffle(jobs)
         failures = [failure for failure in pool.imap_unordered(_strike, jobs) if failure]
     faults.report({action: sum(job[1] == action for job in jobs) for action in faults.ACTIONS})
     assert len(jobs) > len(CASES)

@@ -101,6 +101,29 @@ def test_a_read_only_look_changes_no_bit(site: Site, fstype: str) -> None:
     assert bits(path) == before
 
 
+@pytest.mark.parametrize("fstype", ["ext2", "ext3", "ext4"])
+def test_an_ext_is_clean_only_after_its_unmount(site: Site, fstype: str) -> None:
+    path, cut = image(site, 16), site.root / "cut.img"
+    filesystems.make(Work(), path, fstype, 16)
+    assert filesystems.clean(path.read_bytes())
+    point = mounted(site, path, fstype)
+    (point / "file").write_text("kept")
+    files.sync(point / "file")
+    cut.write_bytes(path.read_bytes())  # what a power cut would leave
+    mounts.unmount(Work(), point)
+    assert filesystems.clean(path.read_bytes()) and not filesystems.clean(cut.read_bytes())
+    filesystems.check(Work(), cut, fstype)
+    assert filesystems.clean(cut.read_bytes())
+
+
+def test_one_with_errors_or_nothing_there_is_not_clean(site: Site) -> None:
+    path = image(site, 16)
+    assert not filesystems.clean(path.read_bytes())
+    filesystems.make(Work(), path, "ext4", 16)
+    Work().run("debugfs", "-w", "-R", "ssv state 2", str(path))
+    assert not filesystems.clean(path.read_bytes())
+
+
 def test_an_ext4_without_a_seed_is_checked_before_its_uuid_changes(site: Site) -> None:
     path = image(site, 16)
     Work().run("mkfs.ext4", "-q", "-O", "metadata_csum,^metadata_csum_seed", str(path))
@@ -110,3 +133,20 @@ def test_an_ext4_without_a_seed_is_checked_before_its_uuid_changes(site: Site) -
     filesystems.renew_uuid(Work(), path, "ext4", lambda _: None)
     assert filesystems.uuid(Work(), path) not in ("", before)
     filesystems.check(Work(), path, "ext4", fully=True)
+
+
+@pytest.mark.parametrize("fstype", ["ext2", "ext3", "ext4", "xfs", "btrfs"])
+def test_what_a_new_one_consists_of_makes_it_elsewhere(site: Site, fstype: str) -> None:
+    path, folder = image(site, 300), site.root / "folder"
+    folder.mkdir()
+    with filesystems.made(Work(), folder, fstype, 300) as pieces, open(path, "r+b") as file:
+        for at, data in pieces:
+            assert len(data) <= MB
+            file.seek(at)
+            file.write(data)
+        assert not list(folder.iterdir())
+    filesystems.check(Work(), path, fstype, fully=True)
+    point = mounted(site, path, fstype)
+    (point / "file").write_text("kept")
+    # What is nothing but zeros is not written.
+    assert path.stat().st_blocks * 512 < 20 * MB

@@ -219,7 +219,7 @@ def test_a_loop_device_becomes_as_large_as_its_file(site: Site) -> None:
     path = site.root / "image.img"
     files.make_sparse(path, MB)
     loops.refresh(Work(), path)
-    device = Path(loops.attach(Work(), path)).name
+    device = Path(loops.attach(path)).name
     size = Path("/sys/block", device, "size")
     os.truncate(path, 5 * MB)
     assert int(size.read_text()) * 512 == MB

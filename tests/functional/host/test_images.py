@@ -207,7 +207,7 @@ def test_blocks_are_shared_at_once_however_large(site: Site, way: str, fstype: s
     free = files.free_space(point)[1]
     begun = time.monotonic()
     images.copy(Work(), source, target, 60)
-    assert time.monotonic() - begun < 0.5
+    assert time.monotonic() - begun < 3
     Work().run("sync", "--file-system", str(point))
     assert free - files.free_space(point)[1] < 10 * MB
     assert images.allocated(target) >= 20 * MB

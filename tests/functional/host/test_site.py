@@ -63,7 +63,7 @@ def test_what_is_left_over_is_not_clean(site: Site, left: str) -> None:
         (site.root / "elsewhere").mkdir()
         mounts.mount(Work(), "tmpfs", site.root / "elsewhere", "tmpfs", "size=1m")
     elif left == "loop":
-        loops.attach(Work(), site.image(record))
+        loops.attach(site.image(record))
     elif left == "file":
         site.image({"Id": "other"}).write_text("")
     elif left == "point":

@@ -204,7 +204,9 @@ def test_a_test_run_asks_nobody(
     assert other.rm("v", test=True)["Name"] == "v"
     assert other.resize("v", 24, test=True)["Changed"]
     assert other.snapshot_create("v@s", test=True)["Name"] == "s"
-    assert not [c for c in site.store.watch("", revision + 1, timeout=0.1) if "owners" not in c.key]
+    changes = site.store.watch("", revision + 1, timeout=0.1)
+    # On a busy host an agent may register again.
+    assert not [c for c in changes if not c.key.startswith(("owners/", "nodes/", "elected"))]
 
 
 def test_without_an_agent_it_is_refused_at_once(

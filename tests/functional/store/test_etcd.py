@@ -16,10 +16,11 @@ import pytest
 
 from lab.etcd import Cluster, Member, free_ports
 from libstorage.errors import Compacted, ConfigInvalid, StoreUnavailable
+from libstorage.records import JSON
 from libstorage.store import etcd_client
 from libstorage.store.contract import Delete, KeyAbsent, KeyAtRevision, Put
 from libstorage.store.etcd import EtcdStore
-from libstorage.store.etcd_client import Client, Failed
+from libstorage.store.etcd_client import Client, Endpoint, Failed
 from libstorage.store.etcd_settings import EtcdSettings
 
 Make = Callable[..., EtcdStore]
@@ -184,6 +185,30 @@ while done < 40:
             three.wait()
         assert [writer.wait(60) for writer in writers] == [0] * 8
         assert numbers(store, "counter") == [320]
+
+    @pytest.mark.parametrize("others", [0, 1, 3])
+    def test_what_was_done_without_an_answer_is_not_done_twice(
+        self, make_etcd: Make, etcd: Cluster, monkeypatch: pytest.MonkeyPatch, others: int
+    ) -> None:
+        """Nor taken for refused, where others have written over it before it is asked again."""
+        store = make_etcd(etcd)
+        revision = put(store, "counter", 0)
+        ask, lost = store._client._ask, []
+
+        def loses(endpoint: Endpoint, path: str, body: JSON, seconds: float) -> JSON:
+            answer = ask(endpoint, path, body, seconds)
+            if path == "kv/txn" and not lost:
+                lost.append(int(answer["header"]["revision"]))
+                for number in range(others):
+                    put(store, "counter", 10 + number)
+                raise Failed("the answer is lost", sent=True)
+            return answer
+
+        monkeypatch.setattr(store._client, "_ask", loses)
+        mine = store.transact([KeyAtRevision("counter", revision)], [Put("counter", {"n": 1})])
+        assert [mine] == lost
+        late = store.transact([KeyAtRevision("counter", revision)], [Put("counter", {"n": 2})])
+        assert late is None
 
     def test_nobody_there_names_the_endpoint_and_the_reason(
         self, monkeypatch: pytest.MonkeyPatch

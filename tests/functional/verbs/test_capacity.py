@@ -211,6 +211,27 @@ def test_the_doctor_says_it_for_as_long_as_it_is_so(
     assert manager.doctor() == []
 
 
+def test_the_capacity_of_each_controller_is_told(
+    manager: VolumeManager, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager.create("v", Given(policy="local", fstype="ext4", mb_size=16))
+    manager.create("w", Given(policy="ram", mb_size=4))
+    local, ram = manager.capacity()
+    found = os.statvfs(disk.point)
+    assert (local["Controller"], local["On"], local["Promised"]) == ("ds-local", "node1", 16 * MB)
+    assert local["Total"] == found.f_blocks * found.f_frsize
+    assert local["Available"] == pytest.approx(found.f_bavail * found.f_frsize, abs=MB)
+    assert (ram["Controller"], ram["Promised"]) == ("ds-ram", 4 * MB)
+
+    def capacity(self: Local) -> tuple[int, int]:
+        raise BackendError("it does not answer")
+
+    monkeypatch.setattr(Local, "capacity", capacity)
+    local, again = manager.capacity()
+    assert (local["Total"], local["Err"]) == (0, "it does not answer")
+    assert again["Total"] == ram["Total"] and not again["Err"]
+
+
 def test_the_doctor_begins_no_store(site: Site, manager: VolumeManager, disk: Disk) -> None:
     disk.fill(88)
     assert [finding["Kind"] for finding in manager.doctor()] == ["capacity"]

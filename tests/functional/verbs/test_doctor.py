@@ -160,7 +160,10 @@ def test_a_mount_that_a_killed_process_left_half_way_is_released(
     code = """
 from libstorage.host import mounts
 bare = mounts.mount
-def hangs(*arguments): bare(*arguments); print("mounted", flush=True); time.sleep(60)
+def hangs(*arguments, **more):
+    bare(*arguments, **more)
+    print("mounted", flush=True)
+    time.sleep(60)
 mounts.mount = hangs
 manager.mount("v")
 """
@@ -180,7 +183,7 @@ def test_a_stray_loop_device_is_detached(
     site: Site, manager: VolumeManager, create: Create
 ) -> None:
     record = create("v", fstype="ext4", mb_size=8)
-    device = loops.attach(Work(), site.image(record))
+    device = loops.attach(site.image(record))
     mended(manager, "device", "v", f"The loop device {device} of v belongs to no attachment")
     assert_clean(site)
 
@@ -203,7 +206,7 @@ def test_a_device_of_what_no_record_knows_is_let_go_too(
     image = site.image({"Id": ORPHAN})
     image.parent.mkdir()
     files.make_sparse(image, 2**20)
-    loops.attach(Work(), image)
+    loops.attach(image)
     mended(manager, "device", ORPHAN, "belongs to no attachment or operation")
 
 
@@ -497,7 +500,7 @@ def test_one_pass_mends_everything_at_once(
     create("d")
     manager.mount("d", engine="docker", id="1")
     mounts.unmount(Work(), site.config.mount_root / "d")
-    loops.attach(Work(), site.image(record))
+    loops.attach(site.image(record))
     mounts.make_point(site.config.mount_root / "gone")
     orphan(site, "image")
     (site.root / "images" / f"{record['Id']}.json").unlink()

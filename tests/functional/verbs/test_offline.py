@@ -12,6 +12,7 @@ from lab.scenarios import KINDS
 from lab.site import Site, assert_clean
 from libstorage.errors import StoreUnavailable, VolumeInUse
 from libstorage.manager import Given, VolumeManager
+from libstorage.manager.memory import AttachmentMemory
 
 EXT4 = KINDS["ext4"]
 DOCKER: dict[str, Any] = {"engine": "docker"}
@@ -160,3 +161,33 @@ def test_a_reboot_forgets_what_was_noted(site: Site, manager: VolumeManager, own
     back(own)
     site.manager().doctor(fix=True)
     assert site.mounted() == [] and site.values("attachments/") == {}
+
+
+def test_what_a_killed_process_could_not_note_here_is_read_of_the_store(
+    manager: VolumeManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def known(**how: bool) -> list[list[str]]:
+        return [[user["Id"] for user in held["Users"]] for held in manager.attachments(**how)]
+
+    for id, before in (("1", []), ("2", [["1"]])):
+        with monkeypatch.context() as killed:
+            killed.setattr(AttachmentMemory, "follow", lambda *_: None)
+            manager.mount("v", **DOCKER, id=id)
+        assert known() == before
+        assert known(refresh=True) == known() == [[*before[0], id] if before else [id]]
+
+
+def test_what_is_remembered_stays_while_the_store_is_away(
+    manager: VolumeManager, own: Cluster
+) -> None:
+    manager.mount("v", **DOCKER, id="1")
+    own.members[0].freeze()
+    try:
+        with pytest.raises(StoreUnavailable):
+            manager.attachments(refresh=True)
+        [held] = manager.attachments()
+        assert [user["Id"] for user in held["Users"]] == ["1"]
+    finally:
+        own.members[0].thaw()
+    own.wait()
+    manager.unmount("v", **DOCKER, id="1")

@@ -1,8 +1,10 @@
 """QoS: profiles, which volumes they limit, and what of it is in effect on the host."""
 
 import json
+import os
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +26,7 @@ from libstorage.errors import (
     Unsupported,
     VolumeExists,
 )
-from libstorage.host import throttling
+from libstorage.host import filesystems, images, throttling
 from libstorage.host.throttling import NONE, Limits
 from libstorage.manager import Given, Request, VolumeManager, keys
 from libstorage.manager.limiter import Limiter
@@ -347,6 +349,47 @@ def test_limits_follow_the_records_while_in_use(
     qos.disable(["v"])
     assert rules(used, group.path) == [0, 0]
     assert manager.info("v")[0]["QoSLimits"] is None
+
+
+def test_limits_rest_while_a_snapshot_and_a_growth_write(
+    manager: VolumeManager, create: Create
+) -> None:
+    create("v", policy="local", fstype="xfs", mb_size=32)
+    point = Path(manager.mount("v")["Mountpoint"])
+    manager.qos.enable(["v"])
+    began = time.monotonic()
+    for act in (lambda: manager.snapshot_create("v@s"), lambda: manager.resize("v", 64)):
+        (point / "file").write_bytes(os.urandom(2_000_000))  # for 200 s, at the default's rate
+        act()
+    assert time.monotonic() - began < 10
+    assert rules(device(manager)) == [10000] and manager.doctor() == []
+    manager.unmount("v")
+
+
+@pytest.mark.parametrize("verb", ["snapshot_create", "resize"])
+def test_limits_are_back_where_that_fails(
+    manager: VolumeManager,
+    used: str,
+    group: Cgroup,
+    verb: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        assert rules(used, group.path) == [0, 0]
+        manager.qos.enable(["v"])  # nor does who enforces them meanwhile bring them back
+        assert rules(used, group.path) == [0, 0]
+        raise Unsupported("not on this host")
+
+    manager.qos.enable(["v"])
+    monkeypatch.setattr(images, "copy", fail)
+    monkeypatch.setattr(filesystems, "grow", fail)
+    with pytest.raises(Unsupported):
+        if verb == "resize":
+            manager.resize("v", 16)
+        else:
+            manager.snapshot_create("v@s")
+    assert rules(used, group.path) == [10000, 10000]
+    assert manager.doctor() == [] and manager.operations() == []
 
 
 def test_info_tells_what_is_in_effect(manager: VolumeManager, used: str, group: Cgroup) -> None:

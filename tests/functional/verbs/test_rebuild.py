@@ -28,10 +28,7 @@ KEPT = ("volumes/", "snapshots/", "attachments/")
 def lose(site: Site, manager: VolumeManager) -> None:
     """The store's files are gone."""
     manager.close()
-    site.store.close()
-    site._looking = None
-    for file in (site.root / "store").iterdir():
-        file.unlink()
+    site.lose_store()
 
 
 def populate(manager: VolumeManager, count: int) -> None:

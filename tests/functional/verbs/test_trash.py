@@ -26,6 +26,7 @@ from libstorage.errors import (
 )
 from libstorage.manager import Given, VolumeManager
 from libstorage.manager import trash as trash_module
+from libstorage.manager.context import Deadline
 from libstorage.records import JSON
 from libstorage.store.contract import Delete, Put
 
@@ -302,8 +303,8 @@ def test_what_the_doctor_finds_expired_may_still_come_back(
     create("v", fstype="ext4", mb_size=8)
     write_marker(manager)
     rm_for_a_moment(site, "v")
-    doctor = site.manager()._doctor
-    [finding] = [f for f in doctor._in_trash(None) if f.mend]  # type: ignore[arg-type]
+    looks = site.manager()._doctor._data
+    [finding] = [f for f in looks.in_trash(Deadline(0)) if f.mend]
     manager.undelete("v")
     assert finding.mend is not None
     finding.mend()
@@ -668,10 +669,7 @@ def test_a_lost_store_is_made_anew_with_its_trash(site: Site, manager: VolumeMan
     manager.rm("clone")
     before = {prefix: site.values(prefix) for prefix in ("volumes/", "snapshots/", "trash/")}
     manager.close()
-    site.store.close()
-    site._looking = None
-    for file in (site.root / "store").iterdir():
-        file.unlink()
+    site.lose_store()
 
     again = site.manager()
     told = again.doctor(rebuild=True)

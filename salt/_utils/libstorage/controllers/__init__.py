@@ -7,17 +7,20 @@ from ..errors import ConfigInvalid, InvalidInput, Unsupported
 from ..records import POLICIES
 from .contract import Controller, Site
 
-SHIPPED = {"ds-local": f"{__name__}.local", "ds-ram": f"{__name__}.ram"}
+SHIPPED = {
+    "ds-ceph": f"{__name__}.ceph",
+    "ds-local": f"{__name__}.local",
+    "ds-ram": f"{__name__}.ram",
+}
 
 
 class Controllers:
     """The controllers that this node's configuration names, by policy and by name."""
 
     def __init__(self, config: Config) -> None:
-        site = Site(root=config.root, node=config.node)
         modules = {**SHIPPED, **config.controllers}
         self._by_name = {
-            name: _load(name, modules.get(name), site)
+            name: _load(name, modules.get(name), _site(config, name))
             for name in dict.fromkeys(config.policies.values())
         }
         self._by_policy = {policy: self._by_name[name] for policy, name in config.policies.items()}
@@ -49,6 +52,11 @@ class Controllers:
 
     def all(self) -> list[Controller]:
         return list(self._by_name.values())
+
+
+def _site(config: Config, name: str) -> Site:
+    settings = {"ds-ceph": config.ceph}.get(name, {})
+    return Site(root=config.root, node=config.node, run_dir=config.run_dir, settings=settings)
 
 
 def _load(name: str, module: str | None, site: Site) -> Controller:

@@ -10,10 +10,10 @@ A module that is one of these offers ``CONTROLLER``: a class whose constructor t
 :class:`Site`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from ..host.commands import Work
 from ..records import JSON, Snapshot, Volume
@@ -21,10 +21,19 @@ from ..records import JSON, Snapshot, Volume
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where on this node a controller may keep things."""
+    """
+    Where on this node a controller may keep things, and how it is configured.
+
+    run_dir
+        What ends with the boot.
+    settings
+        Its own part of the configuration; {} for one that has none.
+    """
 
     root: Path
     node: str
+    run_dir: Path
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,16 +75,26 @@ class Source:
     What a volume is mounted from on this node.
 
     kind
-        ``image``: a file that holds a filesystem; ``device``: a block device, shown as it is;
-        ``directory``: bind-mounted; ``tmpfs``: memory that is made by mounting it.
+        ``image``: a file that holds a filesystem; ``filesystem``: a block device that holds one;
+        ``device``: a block device, shown as it is; ``directory``: bind-mounted; ``tmpfs``: memory
+        that is made by mounting it.
     options
         Mount options beyond nosuid and nodev.
+    client
+        By what address the storage knows this node's access; "" where nobody else could reach it.
+    mend
+        What is to be done to it before it is mounted, once it is noted who the client is.
+    explain
+        Where it could not be mounted: raises Damaged where its filesystem is why.
     """
 
     kind: str
     path: Path
     fstype: str = ""
     options: tuple[str, ...] = ()
+    client: str = ""
+    mend: Callable[[], None] = lambda: None
+    explain: Callable[[], None] = lambda: None
 
 
 class Controller(Protocol):
@@ -164,7 +183,7 @@ class Controller(Protocol):
         """What attach and inspect hold on the host now: Id -> a loop device, a mount."""
 
     def capacity(self) -> tuple[int, int]:
-        """Total and available bytes."""
+        """Total and available bytes; a total of 0 says that it is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,6 +245,41 @@ class Snapshots(Protocol):
         """All snapshots that exist in the backend on this node."""
 
 
+@dataclass(frozen=True, slots=True)
+class Adoptable:
+    """What others have made, as the volume that it would be."""
+
+    fstype: str
+    mb_size: int
+
+
+@runtime_checkable
+class Adopts(Protocol):
+    """A controller that can make volumes of what others have made in its storage."""
+
+    def adoptable(self, object: str) -> Adoptable:
+        """
+        What an object would be; reads only.
+
+        Raises InvalidInput, with the way out, where it is not there or cannot be a volume;
+        VolumeInUse while somebody has it open.
+        """
+
+    def adopt(self, work: Work, object: str, volume: Volume) -> None:
+        """Make the object the volume's; done is as good."""
+
+    def disown(self, work: Work, object: str, id: str) -> None:
+        """Give the object the name back that it had, and drop its copy; not adopted is as good."""
+
+
+@runtime_checkable
+class Flattens(Protocol):
+    """A controller whose clones share data with their snapshot."""
+
+    def flatten(self, work: Work, volume: Volume) -> None:
+        """Give an unmounted clone data of its own; one that has them is as good."""
+
+
 @runtime_checkable
 class Grows(Protocol):
     """A controller whose volumes can become larger."""
@@ -256,6 +310,61 @@ class Throttles(Protocol):
 
     def profiles(self) -> JSON | None:
         """The copy, as it was put; None where there is none."""
+
+
+@runtime_checkable
+class Fences(Protocol):
+    """A controller whose storage can shut a node out that does not answer."""
+
+    def shut_out(self, id: str, client: str) -> None:
+        """
+        Let nobody write to a volume any more who has it now; returns when that is so.
+
+        client
+            The address that attach has told, "" where it did not come to that.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """
+    How storage says that it is.
+
+    status
+        Its own word for it.
+    checks
+        What is wrong, a sentence each; none where all is well.
+    """
+
+    status: str
+    checks: tuple[str, ...]
+
+
+@runtime_checkable
+class Common(Protocol):
+    """A controller whose storage is one for all nodes, and says itself how it is."""
+
+    def storage(self) -> str:
+        """Its name, the same on all nodes that use it."""
+
+    def health(self) -> Health:
+        """How it is now."""
+
+
+@runtime_checkable
+class Serves(Protocol):
+    """A controller whose devices are served by a process on this node, which may die."""
+
+    def serves(self, id: str) -> bool:
+        """Does the device that attach gave still reach the storage?"""
+
+
+@runtime_checkable
+class Measures(Protocol):
+    """A controller that knows what a volume takes without looking at its files."""
+
+    def allocated(self, volume: Volume) -> int:
+        """Bytes."""
 
 
 @runtime_checkable

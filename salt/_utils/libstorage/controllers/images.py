@@ -93,7 +93,7 @@ class Images:
         if not image.exists():
             raise BackendError(f"The image of {volume.name} is missing: {image}; restore it")
         if volume.fstype == RAW:
-            return Source(kind="device", path=Path(loops.attach(work, image)))
+            return Source(kind="device", path=Path(loops.attach(image)))
         self.end_inspection(work, volume.id)
         loops.detach(work, image)
         attached, unchecked = self._attached(volume.id), self._unchecked(volume.id)
@@ -116,11 +116,8 @@ class Images:
         if volume.fstype in ("xfs", "btrfs"):
             point = self._maintenance_point(volume.id)
             try:
-                mounts.mount(work, str(image), point, volume.fstype, "loop,nosuid,nodev")
+                loops.mount(work, image, point, volume.fstype, "nosuid,nodev")
             except CommandFailed as exc:
-                if "loop device" in exc.words:
-                    # None was free: that says nothing about the filesystem.
-                    raise
                 repair = filesystems.KINDS[volume.fstype].repair
                 raise Damaged(
                     f"The {volume.fstype} of {volume.name} cannot be mounted ({exc.words}); "
@@ -150,7 +147,7 @@ class Images:
         point = self._maintenance_point(volume.id)
         if mounts.at(point) is None:
             read_only = filesystems.KINDS[volume.fstype].read_only
-            mounts.mount(work, str(image), point, volume.fstype, f"loop,nosuid,nodev,{read_only}")
+            loops.mount(work, image, point, volume.fstype, f"nosuid,nodev,{read_only}")
         return point
 
     def end_inspection(self, work: Work, id: str) -> None:
@@ -282,7 +279,7 @@ class Images:
             self.end_inspection(work, volume.id)
             point = self._maintenance_point(volume.id)
             try:
-                mounts.mount(work, str(image), point, volume.fstype, "loop,nosuid,nodev")
+                loops.mount(work, image, point, volume.fstype, "nosuid,nodev")
                 filesystems.grow(work, image, volume.fstype, point)
             finally:
                 mounts.unmount(work, point)
@@ -305,8 +302,8 @@ class Images:
     def _mount_once(self, work: Work, volume: Volume, flags: str) -> None:
         """Let the kernel replay what waits in the log."""
         point = self._maintenance_point(volume.id)
-        options = ",".join(["loop,nosuid,nodev", *([flags] if flags else [])])
+        options = ",".join(["nosuid,nodev", *([flags] if flags else [])])
         try:
-            mounts.mount(work, str(self.path(volume.id)), point, volume.fstype, options)
+            loops.mount(work, self.path(volume.id), point, volume.fstype, options)
         finally:
             self.end_inspection(work, volume.id)

@@ -5,6 +5,12 @@ import ipaddress
 import psutil
 
 
+def is_own(address: str) -> bool:
+    """Is it an address of one of this host's interfaces?"""
+    every = [one.address for some in psutil.net_if_addrs().values() for one in some]
+    return address in {one.partition("%")[0] for one in every}
+
+
 def own() -> list[str]:
     """The addresses of all interfaces that others may reach, IPv4 first."""
     found = []

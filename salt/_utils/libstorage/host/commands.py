@@ -12,6 +12,8 @@ import subprocess
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from ..errors import CommandFailed, CommandTimeout, ToolMissing
 
@@ -35,6 +37,10 @@ _PACKAGES = {
     "xfs_growfs": "xfsprogs",
     "btrfstune": "btrfs-progs",
     "losetup": "util-linux",
+    "qemu-storage-daemon": "qemu-system-common, with qemu-block-extra",
+    "rbd": "ceph-common",
+    "modprobe": "kmod",
+    "fusermount3": "fuse3",
     "blkid": "util-linux",
     "mount": "mount",
     "umount": "mount",
@@ -63,7 +69,15 @@ class Work:
         """Seconds until this work must have ended."""
         return max(0.0, self.begun + self.seconds - time.monotonic())
 
-    def run(self, *argv: str, limit: float = LIMIT, fine: tuple[int, ...] = (0,)) -> str:
+    def run(
+        self,
+        *argv: str,
+        limit: float = LIMIT,
+        fine: tuple[int, ...] = (0,),
+        holding: tuple[int, ...] = (),
+        session: bool = False,
+        folder: Path | None = None,
+    ) -> str:
         """
         Run a command and return what it wrote to standard output.
 
@@ -71,13 +85,20 @@ class Work:
             Seconds for this command; never more than the work has left.
         fine
             Exit statuses that are no failure.
+        holding
+            Open files that it has as well, by the same numbers.
+        session
+            It leads a session of its own.
+        folder
+            Where it works; where we do without one.
 
         Raises ToolMissing, CommandFailed, or CommandTimeout (the command is killed).
         """
         limit = min(limit, self.left())
         if not limit:
             raise CommandTimeout(f"{argv[0]} was not started: the time for this work is over")
-        return _run(argv, self.token, limit, fine)
+        how = {"pass_fds": holding, "start_new_session": session, "cwd": folder}
+        return _run(argv, self.token, limit, fine, how)
 
 
 class _Child(subprocess.Popen[str]):
@@ -97,7 +118,13 @@ class _Child(subprocess.Popen[str]):
         return super().wait(timeout)
 
 
-def _run(argv: tuple[str, ...], token: str, limit: float, fine: tuple[int, ...]) -> str:
+def _run(
+    argv: tuple[str, ...],
+    token: str,
+    limit: float,
+    fine: tuple[int, ...],
+    how: dict[str, Any],
+) -> str:
     environment = {"PATH": PATH, "LC_ALL": "C", TOKEN: token}
     try:
         child = _Child(
@@ -108,6 +135,7 @@ def _run(argv: tuple[str, ...], token: str, limit: float, fine: tuple[int, ...])
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
+            **how,
         )
     except FileNotFoundError:
         package = _PACKAGES.get(argv[0])

@@ -8,7 +8,7 @@ import os
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +139,16 @@ def remove(path: Path) -> None:
         return
     except OSError as exc:
         raise explain(exc, f"{path} cannot be removed") from exc
+
+
+@contextmanager
+def short(folder: Path) -> Iterator[Path]:
+    """A short path of a directory, for the names of sockets in it: theirs end after 107 bytes."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield Path(f"/proc/self/fd/{fd}")
+    finally:
+        os.close(fd)
 
 
 def truncate(path: Path, size: int) -> None:

@@ -9,14 +9,17 @@ The kernel grows a btrfs to 256 MB or more only.
 import errno
 import os
 import stat
+import struct
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import BackendError, CommandFailed, Damaged, InvalidInput, Unsupported
 from ..records import MB
-from . import mounts
+from . import files, mounts
 from .commands import Work, need
 
 
@@ -39,6 +42,8 @@ class Kind:
         It can be grown only where it is mounted.
     grows_to
         MB below which it cannot be grown.
+    replays
+        Only the kernel replays its log, when it is mounted.
     """
 
     smallest: int
@@ -52,8 +57,11 @@ class Kind:
     renew: tuple[str, ...] = ()
     grows_mounted: bool = False
     grows_to: int = 0
+    replays: bool = False
 
 
+Piece = tuple[int, bytes]
+"""Where it is, and what."""
 _LOOKS = 9
 _SIGNATURES = MB
 """Bytes at the beginning in which the signatures of filesystems are."""
@@ -95,6 +103,7 @@ KINDS = {
         repair=f"xfs_repair {' '.join(_FORCE)}",
         grow=("xfs_growfs",),
         grows_mounted=True,
+        replays=True,
         renew=("xfs_admin", "-U", "generate"),
     ),
     "btrfs": Kind(
@@ -108,6 +117,7 @@ KINDS = {
         grow=("btrfs", "filesystem", "resize", "max"),
         renew=("btrfstune", "-f", "-u"),
         grows_mounted=True,
+        replays=True,
         grows_to=256,
     ),
     "raw": Kind(1, ()),
@@ -149,7 +159,9 @@ def need_renewing_tools(fstype: str) -> None:
         need(tool)
 
 
-def _run(work: Work, *argv: str, fine: tuple[int, ...] = (0,)) -> str:
+def _run(
+    work: Work, *argv: str, fine: tuple[int, ...] = (0,), holding: tuple[int, ...] = ()
+) -> str:
     """
     Run a filesystem's tool, for as long as the work may take.
 
@@ -158,17 +170,20 @@ def _run(work: Work, *argv: str, fine: tuple[int, ...] = (0,)) -> str:
     """
     for _ in range(_LOOKS):
         try:
-            return work.run(*argv, limit=work.left(), fine=fine)
+            return work.run(*argv, limit=work.left(), fine=fine, holding=holding)
         except CommandFailed as exc:
             if "check mount status" not in exc.words:
                 raise
             time.sleep(0.02)
-    return work.run(*argv, limit=work.left(), fine=fine)
+    return work.run(*argv, limit=work.left(), fine=fine, holding=holding)
 
 
-def make(work: Work, path: Path, fstype: str, mb_size: int) -> None:
+def make(work: Work, path: Path, fstype: str, mb_size: int, holding: tuple[int, ...] = ()) -> None:
     """
     Make a filesystem on a device or image that this operation has just created.
+
+    holding
+        Open files that mkfs has as well.
 
     Raises BackendError where it holds anything already: mke2fs would format over it in silence.
     No flag that overwrites an existing one is ever given.
@@ -179,7 +194,41 @@ def make(work: Work, path: Path, fstype: str, mb_size: int) -> None:
     if not _is_blank(path):
         raise BackendError(f"{path} holds data already and is not formatted over; run doctor")
     flags = kind.small_flags if mb_size < kind.small else ()
-    _run(work, *kind.mkfs, *flags, str(path))
+    _run(work, *kind.mkfs, *flags, str(path), holding=holding)
+
+
+@contextmanager
+def made(work: Work, folder: Path, fstype: str, mb_size: int) -> Iterator[Iterator[Piece]]:
+    """
+    What a new filesystem of this size consists of, to be written to where there are only zeros.
+
+    folder
+        On a disk, which has room for what mkfs writes; nothing is to be seen there.
+    """
+    with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+        fd = file.fileno()
+        try:
+            os.truncate(fd, mb_size * MB)
+        except OSError as exc:
+            raise files.explain(exc, f"{folder} holds no file of {mb_size} MB") from exc
+        make(work, Path(f"/proc/self/fd/{fd}"), fstype, mb_size, holding=(fd,))
+        yield _pieces(fd)
+
+
+def _pieces(fd: int) -> Iterator[Piece]:
+    """What a sparse file holds besides zeros."""
+    end = 0
+    while True:
+        try:
+            begin = os.lseek(fd, end, os.SEEK_DATA)
+        except OSError as exc:
+            if exc.errno == errno.ENXIO:
+                return
+            raise
+        end = min(os.lseek(fd, begin, os.SEEK_HOLE), begin + MB)
+        data = os.pread(fd, end - begin, begin)
+        if data.count(0) < len(data):
+            yield begin, data
 
 
 def _is_blank(path: Path) -> bool:
@@ -218,6 +267,23 @@ def check(work: Work, path: Path, fstype: str, *, fully: bool = False) -> None:
     except CommandFailed as exc:
         message = f"The {fstype} on {path} is damaged; repair it with: {kind.repair} {path}"
         raise Damaged(message) from exc
+
+
+CLEAN = 2048
+"""Bytes at the beginning of an ext filesystem that say whether it is clean."""
+
+
+def clean(head: bytes) -> bool:
+    """
+    Does an ext filesystem that begins so say of itself that it was unmounted, without errors?
+
+    It is what e2fsck looks at first: the state, and whether the journal has to be replayed.
+    """
+    block = head[1024:CLEAN]
+    magic, state = struct.unpack_from("<HH", block, 0x38)
+    [incompatible] = struct.unpack_from("<I", block, 0x60)
+    [errors] = struct.unpack_from("<I", block, 0x194)
+    return magic == 0xEF53 and state == 1 and not errors and not incompatible & 0x4
 
 
 def _is_ext(kind: Kind) -> bool:
@@ -312,6 +378,22 @@ def _has_log(work: Work, image: Path) -> bool:
     """Does this btrfs have a log? One that was frozen has none: its mount can be spared."""
     out = work.run("btrfs", "inspect-internal", "dump-super", str(image))
     return not any(line.split() == ["log_root", "0"] for line in out.splitlines())
+
+
+def identify(work: Work, head: bytes, size: int) -> str:
+    """
+    The type of the filesystem that begins so; "" where it is none.
+
+    size
+        Bytes of the whole.
+    """
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(head)
+        file.truncate(size)
+        file.flush()
+        # 2: nothing was found; 8: several things at once, of which nobody knows which it is.
+        argv = ("blkid", "-p", "-o", "value", "-s", "TYPE", file.name)
+        return work.run(*argv, fine=(0, 2, 8)).strip()
 
 
 def uuid(work: Work, image: Path) -> str:

@@ -87,9 +87,23 @@ def in_host_namespace() -> bool:
     return any(mount.id in ours for mount in table("1"))
 
 
-def mount(work: Work, source: str, path: Path, fstype: str, options: str) -> None:
-    """Mount a filesystem at a path that is there."""
-    work.run("mount", "-n", "-t", fstype, "-o", options, source, str(path))
+def mount(
+    work: Work,
+    source: str,
+    path: Path,
+    fstype: str,
+    options: str,
+    *,
+    holding: tuple[int, ...] = (),
+) -> None:
+    """
+    Mount a filesystem at a path that is there.
+
+    holding
+        Open files that the command has as well, so that they outlive us for as long as it does.
+    """
+    argv = ("mount", "-n", "-t", fstype, "-o", options, source, str(path))
+    work.run(*argv, holding=holding)
 
 
 def bind(work: Work, source: Path, path: Path, options: str = "") -> None:

@@ -1,6 +1,7 @@
 """Processes of this host: who one is, whether it lives, and how one that must go is ended."""
 
 import os
+import select
 import signal
 import time
 from collections.abc import Callable
@@ -59,6 +60,12 @@ def _process(pid: int) -> Process:
     return Process(pid, stat[1], namespace())
 
 
+def of(pid: int) -> Process | None:
+    """The process that has a pid now, in this namespace."""
+    stat = _stat(pid)
+    return None if stat is None else Process(pid, stat[1], namespace())
+
+
 def visible(process: Process) -> bool:
     """Can its pid be judged from here?"""
     return process.namespace == namespace()
@@ -74,6 +81,22 @@ def stopped(process: Process) -> bool:
     """Is it stopped by a signal or a tracer?"""
     stat = _stat(process.pid)
     return stat is not None and stat[0] in "Tt" and stat[1] == process.start
+
+
+def finish(process: Process, patience: float = 5.0) -> None:
+    """Ask exactly this process to end, and end it where it has not within so many seconds."""
+    with suppress(ProcessLookupError):
+        handle = os.pidfd_open(process.pid)
+        try:
+            if exists(process):
+                signal.pidfd_send_signal(handle, signal.SIGTERM)
+                ended = select.poll()
+                ended.register(handle, select.POLLIN)
+                ended.poll(patience * 1000)
+        finally:
+            os.close(handle)
+    if exists(process):
+        end(process)
 
 
 def end(process: Process) -> None:
@@ -102,6 +125,23 @@ def carrying(token: str) -> list[int]:
             if needle in file.read().split(b"\0"):
                 found.append(pid)
     return found
+
+
+def run_in(container: str) -> bool:
+    """
+    Does a process of the container live? Asked of the kernel: an engine that is stopping a
+    container answers no question about it before its unmounts are answered.
+
+    Every engine names a container's cgroup by its id, wherever it lies: ``/docker/<id>``,
+    ``/system.slice/docker-<id>.scope``.
+    """
+    name = container.encode()
+    for pid in psutil.pids():
+        # One that has just ended is none.
+        with suppress(OSError), open(f"/proc/{pid}/cgroup", "rb") as cgroups:
+            if name in cgroups.read():
+                return True
+    return False
 
 
 def end_carrying(token: str) -> None:

@@ -20,6 +20,7 @@ from ..errors import (
 )
 from ..records import ENGINES, JSON, Attachment, User, Volume, check_name, now, split_snapshot
 from ..store import open_store
+from .adoption import Adoption
 from .agent import Agent
 from .attachments import Attachments
 from .calls import Call, CallHere, Shared, Told, patience, understood
@@ -32,12 +33,16 @@ from .doctor import Doctor
 from .edits import Edits
 from .events import Events
 from .fencing import Fencing
+from .flattening import Flattening
 from .following import Following, News
 from .forgetting import Forgetting
 from .given import Given, merge_labels, read_labels
 from .growth import Growth
 from .journal import Journal
 from .limiter import Limiter
+from .looks_at_cluster import ClusterLooks
+from .looks_at_data import DataLooks
+from .looks_at_use import UseLooks
 from .lookup import Lookup
 from .mounts import Mounts, Presence
 from .nodes import Nodes
@@ -61,7 +66,7 @@ __all__ = ["Given", "Request", "VolumeManager", "merge_labels", "read_labels"]
 
 DELEGATED = (
     *("rm", "undelete", "resize", "usage"),
-    *("snapshot_create", "snapshot_rm", "snapshot_clone", "rollback"),
+    *("snapshot_create", "snapshot_rm", "snapshot_clone", "rollback", "flatten"),
 )
 """The verbs that are done where the data are, whoever is asked."""
 ON_NODES = ("force_detach",)
@@ -97,6 +102,8 @@ class VolumeManager:
         self._volumes = Volumes(*parts)
         self._trash = Trash(*parts)
         self._growth = Growth(*parts)
+        self._flattening = Flattening(*parts)
+        self._adoption = Adoption(*parts)
         offline = self._offline = Offline(context)
         self._mounts = Mounts(*parts, offline)
         self._references = References(context)
@@ -130,24 +137,26 @@ class VolumeManager:
             self._begin,
             self._once,
         )
+        journal, nodes, events = self._journal, self._nodes, self._events
         self._doctor = Doctor(
             context,
-            owners,
-            self._journal,
-            lookup,
-            attachments,
-            self._volumes,
-            self._events,
-            self._requests,
-            profiles,
-            limiter,
-            self._trash,
-            self._capacity,
-            self._delegation,
-            fencing,
-            self._nodes,
-            self._mounts,
-            offline,
+            self._rebuild,
+            UseLooks(
+                context,
+                owners,
+                journal,
+                lookup,
+                attachments,
+                events,
+                limiter,
+                fencing,
+                self._mounts,
+                offline,
+            ),
+            DataLooks(
+                context, journal, lookup, self._volumes, self._trash, profiles, self._capacity
+            ),
+            ClusterLooks(context, owners, events, self._requests, self._delegation, fencing, nodes),
         )
 
     # -- volumes ------------------------------------------------------------------------------
@@ -309,6 +318,27 @@ class VolumeManager:
             row: JSON = answer[0]
             return row
 
+    def adopt(
+        self, name: str, object: str, *, policy: str = "distributed", **call: Unpack[Call]
+    ) -> JSON:
+        """
+        Make a volume of what others have made in the storage behind a policy, data and all.
+
+        object
+            As that storage names it: of Ceph ``POOL/IMAGE``.
+
+        Returns ``{"Volume": record, "Changed": bool}``. Raises VolumeExists; InvalidInput, with the
+        way out, for what cannot be a volume; VolumeInUse while somebody has it open; Unsupported.
+        """
+        told = self._begin(name, call)
+
+        def act() -> JSON:
+            with self._refusals("adopt", name, told, object=object):
+                volume, changed = self._adoption.adopt(name, object, policy, **told.shared)
+            return {"Volume": volume.to_json(), "Changed": changed}
+
+        return self._once("adopt", name, {"object": object, "policy": policy}, act, told)
+
     def resize(self, name: str, size: object, **call: Unpack[Call]) -> JSON:
         """
         Make a volume larger, mounted or not.
@@ -374,6 +404,22 @@ class VolumeManager:
             return self._snapshots.rollback(volume, name, **shared).to_json()
 
         return self._on_snapshot("rollback", snapshot, act, call)
+
+    def flatten(self, name: str, **call: Unpack[Call]) -> JSON:
+        """
+        Make a clone a volume of its own: its snapshot no longer has it among its Children.
+
+        Returns ``{"Volume": record, "Changed": bool}``; what is no clone stays as it is. Raises
+        NoSuchVolume; VolumeInUse while it is mounted and its storage would have to copy.
+        """
+        told = self._begin(name, call)
+
+        def act() -> JSON:
+            with self._refusals("flatten", name, told):
+                volume, changed = self._flattening.flatten(name, **told.shared)
+            return {"Volume": volume.to_json(), "Changed": changed}
+
+        return self._once("flatten", name, {}, act, told)
 
     def snapshot_clone(
         self,
@@ -586,16 +632,18 @@ class VolumeManager:
         self._context.need_store()
         return self._references.tell(check_name(engine, "engine"), checked, whole=whole)
 
-    def attachments(self, name: str = "") -> list[JSON]:
+    def attachments(self, name: str = "", *, refresh: bool = False) -> list[JSON]:
         """
         What is attached here and by whom, as this host remembers it: the store is not asked.
 
         name
             Only this volume.
+        refresh
+            Ask it once, first: whoever wrote there may have died before this host remembered it.
 
         Returns the records of this boot's attachments.
         """
-        return self._offline.attachments(check_name(name) if name else "")
+        return self._offline.attachments(check_name(name) if name else "", refresh=refresh)
 
     def _waits(self, engine: str, call: CallHere) -> bool:
         """Is it nobody's who cannot wait for the store?"""
@@ -632,7 +680,8 @@ class VolumeManager:
         fix
             Mend it: finish or undo what dead processes left, remove what nobody knows.
         rebuild
-            Make an empty store anew from the copies of records that lie with the data.
+            Make an empty store anew from the copies of records that lie with the data, or add this
+            node's to one that another node has made anew.
 
         Returns ``[{"Kind", "Name", "Says", "Fixed"}]``; Fixed is None where nothing was tried.
         """
@@ -656,6 +705,18 @@ class VolumeManager:
         """
         self._context.need_store()
         return self._nodes.ls()
+
+    def capacity(self) -> list[JSON]:
+        """
+        How full the storage is that this node's controllers have.
+
+        Returns for each ``{"Controller", "On", "Total", "Available", "Promised", "Health",
+        "Checks", "Err"}``: On is this node, or the storage that all share; Total, Available (0
+        where not known) and Promised (what volumes may come to take) are bytes; Health and Checks
+        what storage says of itself; Err why it could not be asked.
+        """
+        self._context.need_store()
+        return self._capacity.ls()
 
     def agent(self) -> Agent:
         """This node's agent; its ``run`` works until it is stopped."""

@@ -19,11 +19,12 @@ watch lost changes, looks at everything when it is back. A store that is away on
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from ..errors import Compacted, LibstorageError, StoreUnavailable
+from ..errors import BackendError, Compacted, LibstorageError, StoreUnavailable
 from ..host.locks import only_one
 from ..records import JSON
 from ..store.contract import Change, Entry, KeyAbsent, KeyAtRevision, Put
@@ -31,7 +32,8 @@ from . import keys
 from .context import Context
 from .copies import Copies
 from .delegation import Delegation
-from .doctor import Doctor, Finding
+from .doctor import Doctor
+from .findings import Finding
 from .nodes import Nodes
 from .qos import QoS
 
@@ -43,6 +45,14 @@ RETRY = 1.0
 Tell = Callable[[str], None]
 Perform = Callable[[str, JSON, JSON], Any]
 """Does a verb with arguments, for somebody (``by``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Threads:
+    """Beside the agent's own: those that do verbs and mend, and the one that looks."""
+
+    workers: ThreadPoolExecutor
+    looker: ThreadPoolExecutor
 
 
 class Agent:
@@ -68,6 +78,8 @@ class Agent:
         self._perform = perform
         self._stop = threading.Event()
         self._busy: set[str] = set()
+        self._whole = True
+        self._looking: Future[None] | None = None
         self._tell: Tell = lambda _: None
 
     def stop(self) -> None:
@@ -88,20 +100,25 @@ class Agent:
         lock = only_one(
             self._context.config.run_dir / "agent.lock", f"An agent of {self._context.node}"
         )
-        with lock, ThreadPoolExecutor(WORKERS, "libstorage-agent") as pool:
+        with (
+            lock,
+            ThreadPoolExecutor(WORKERS, "libstorage-agent") as pool,
+            ThreadPoolExecutor(1, "libstorage-look") as looker,
+        ):
             while not self._stop.is_set():
                 try:
-                    self._work(pool)
+                    self._work(_Threads(pool, looker))
                 except StoreUnavailable as exc:
                     tell(f"The store is away: {exc}; trying again")
                     self._stop.wait(RETRY)
 
-    def _work(self, pool: ThreadPoolExecutor) -> None:
+    def _work(self, threads: _Threads) -> None:
         """From a look at everything through all changes, until the store or the watch fails."""
         self._nodes.register(self._stop)
         revision = self._store.revision()
-        self._look(pool, everything=True)
-        self._take_on(pool)
+        self._whole = True
+        self._look(threads)
+        self._take_on(threads)
         looked = time.monotonic()
         pause = self._context.config.lease / 3
         while not self._stop.is_set():
@@ -112,24 +129,24 @@ class Agent:
                     if over and change.revision > revision:
                         break
                     revision = change.revision
-                    self._heed(change, pool)
+                    self._heed(change, threads)
             except Compacted:
                 self._tell("Changes were lost while the store was away: looking at everything")
                 return
             if time.monotonic() - looked > pause:
                 if not self._nodes.registered():
                     self._nodes.register(self._stop)
-                self._look(pool)
-                self._take_on(pool)
+                self._look(threads)
+                self._take_on(threads)
                 looked = time.monotonic()
 
     # -- what a change asks for ---------------------------------------------------------------
 
-    def _heed(self, change: Change, pool: ThreadPoolExecutor) -> None:
+    def _heed(self, change: Change, threads: _Threads) -> None:
         node = self._context.node
         self._copies.note(change)
         if change.key.startswith(keys.delegated(node)) and change.value is not None:
-            self._take_on(pool)
+            self._take_on(threads)
         elif change.key.startswith((keys.PROFILES, keys.QOS_GLOBAL)):
             self._safely(self._qos.follow)
         elif change.key.startswith(keys.VOLUMES) and change.value is not None:
@@ -139,14 +156,14 @@ class Agent:
             change.key.startswith(keys.purge(node))
             or change.key in (keys.fenced(node), keys.drained(node))
         ):
-            self._look(pool)
+            self._look(threads)
 
-    def _take_on(self, pool: ThreadPoolExecutor) -> None:
+    def _take_on(self, threads: _Threads) -> None:
         """Begin all that is asked of this node."""
         for entry in self._delegation.asked():
             begun = self._delegation.begin(entry)
             if begun is not None:
-                pool.submit(self._answer, begun)
+                threads.workers.submit(self._answer, begun)
 
     def _answer(self, entry: Entry) -> None:
         asked = entry.value
@@ -155,14 +172,35 @@ class Agent:
 
     # -- what shows by silence ----------------------------------------------------------------
 
-    def _look(self, pool: ThreadPoolExecutor, *, everything: bool = False) -> None:
+    def _look(self, threads: _Threads) -> None:
+        """
+        Have a look begin, beside this thread: storage that is away holds up nothing else.
+
+        Raises what an earlier one failed of.
+        """
+        before, self._looking = self._looking, None
+        if before is not None and before.done():
+            before.result()
+        elif before is not None and not before.running():
+            self._looking = before  # it has not begun, and will see what this one would
+            return
+        self._looking = threads.looker.submit(self._look_through, threads.workers)
+
+    def _look_through(self, workers: ThreadPoolExecutor) -> None:
         """Mend what is this node's to mend, and what is everybody's where we are elected."""
-        found = self._doctor.tend(everything=everything, elected=self._elected())
-        for finding in chain(found, self._copies.lagging()):
-            # What is still being mended, or hangs, is not begun once more.
-            if finding.name not in self._busy:
-                self._busy.add(finding.name)
-                pool.submit(self._mend, finding)
+        everything, self._whole = self._whole, False
+        try:
+            found = self._doctor.tend(everything=everything, elected=self._elected())
+            for finding in chain(found, self._copies.lagging()):
+                # What is still being mended, or hangs, is not begun once more.
+                if finding.name not in self._busy:
+                    self._busy.add(finding.name)
+                    workers.submit(self._mend, finding)
+        except BackendError as exc:
+            self._tell(f"{exc}")  # the copies are looked at when it is back
+        except BaseException:
+            self._whole = self._whole or everything
+            raise
 
     def _mend(self, finding: Finding) -> None:
         try:

@@ -29,7 +29,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ..controllers.contract import Volatile
+from ..controllers.contract import Serves, Source, Volatile
 from ..errors import (
     BackendError,
     Damaged,
@@ -40,7 +40,18 @@ from ..errors import (
 )
 from ..host import mounts
 from ..host.commands import Work
-from ..records import ATTACHED, ATTACHING, DETACHING, JSON, Attachment, User, Volume, now
+from ..records import (
+    ATTACHED,
+    ATTACHING,
+    DAMAGED,
+    DETACHING,
+    JSON,
+    OK,
+    Attachment,
+    User,
+    Volume,
+    now,
+)
 from ..store.contract import (
     Compare,
     Delete,
@@ -111,6 +122,11 @@ class Attachments:
         """Does this node's mount table agree that the volume is attached?"""
         return presence.shown(attachment.device, Path(attachment.mountpoint))
 
+    def served(self, volume: Volume) -> bool:
+        """Does what this node has attached still reach its storage?"""
+        controller = self._context.controller(volume)
+        return not isinstance(controller, Serves) or controller.serves(volume.id)
+
     def many_nodes(self, volume: Volume) -> bool:
         """May the volume be attached on several nodes at once?"""
         return volume.shared and self._context.controller(volume).node_local(volume)
@@ -148,10 +164,13 @@ class Attachments:
                 return None
         return None
 
-    def unmoved(self, name: str, settled: Found | None) -> Compare:
+    def unmoved(self, volume: Volume, settled: Found | None) -> Compare:
         """That nobody has begun to attach or detach since; an operation then keeps all from it."""
-        key = keys.attachment(name, self._context.node)
-        return KeyAbsent(key) if settled is None else KeyAtRevision(key, settled[0].revision)
+        if settled is not None:
+            return KeyAtRevision(settled[0].key, settled[0].revision)
+        if self.many_nodes(volume):
+            return KeyAbsent(keys.attachment(volume.name, self._context.node))
+        return PrefixEmpty(keys.attachments(volume.name))
 
     def _forget(self, entry: Entry, attachment: Attachment) -> None:
         """What an older boot had attached went with it, but for the bare mount point."""
@@ -234,10 +253,20 @@ class Attachments:
         self.limiter.lift(attachment)
         try:
             emptied = self._make_data(work, volume)
-            device = presence.present(work, controller, volume, self.point(volume.name))
+
+            def note(source: Source) -> None:
+                """Who takes over from a dead node must know whom to shut out."""
+                nonlocal claimed, attachment
+                if source.client:
+                    attachment = replace(attachment, client=source.client)
+                    claimed = self._note(claimed, attachment)
+
+            point = self.point(volume.name)
+            device = presence.present(work, controller, volume, point, note)
             attachment = replace(attachment, device=device)
             if attachment.limited:
-                claimed = self._note_device(claimed, attachment)
+                # Limits stay on a device: who clears up after us must know which it was.
+                claimed = self._note(claimed, attachment)
             self.limiter.begin(attachment, volume)
             writes: list[Write] = [self._accessed(volume.name)]
             users = attachment.users
@@ -263,11 +292,11 @@ class Attachments:
         self._memory.follow(volume.name)
         # Whoever has changed limits meanwhile has seen no attachment to change them on.
         self.limiter.enforce(volume.name)
-        if volume.state != "ok":
-            self.edits.mark(volume, "ok")
+        if volume.state != OK:
+            self.edits.mark(volume, OK)
 
-    def _note_device(self, claimed: Entry, attachment: Attachment) -> Entry:
-        """Limits stay on a device: who clears up after us must know which it was."""
+    def _note(self, claimed: Entry, attachment: Attachment) -> Entry:
+        """Write what is known of an attachment that is being made."""
         value = attachment.to_json()
         compare = KeyAtRevision(claimed.key, claimed.revision)
         revision = self._store.transact([compare], [Put(claimed.key, value)])
@@ -313,7 +342,7 @@ class Attachments:
         try:
             self._clear(claimed, attachment, volume)
             if isinstance(exc, Damaged):
-                self.edits.mark(volume, "damaged")
+                self.edits.mark(volume, DAMAGED)
         except LibstorageError as second:
             exc.add_note(f"What it had begun is taken back by the next call or doctor: {second}")
 

@@ -223,7 +223,8 @@ class Cluster:
         Take it from the operator that a node is dead, and release what it has attached.
 
         confirmed
-            His word that it is switched off: no storage here can shut it out by itself.
+            His word that it is switched off. Not needed where all that it has attached is on
+            storage that can shut it out.
 
         Returns ``{"Node", "Fenced": True, "Released": [volume], "Changed"}``. Raises NotHere while
         the node lives. When it is back it lets go of everything before it touches a volume.
@@ -234,7 +235,7 @@ class Cluster:
         def act() -> JSON:
             self._need_known(node)
             was = self._fencing.fenced(node) is not None
-            if not confirmed and not was:
+            if not (confirmed or was or self._fencing.can_shut_out(node)):
                 raise InvalidInput(
                     f"The storage cannot shut {node} out: switch it off, then say so with "
                     f"confirmed=True"

@@ -76,6 +76,11 @@ class Context:
             raise StoreUnavailable("The store holds a manager but no schema; restore its schema")
         return cluster
 
+    def awaited(self) -> bool:
+        """Was the store made anew by another node, and has not heard yet what this one has?"""
+        rebuilt = self.store.get(keys.REBUILT)
+        return rebuilt is not None and self.node not in rebuilt.value["Nodes"]
+
     def found(self, cluster: str) -> None:
         """Make a store without schema that of this cluster, unless somebody is faster."""
         self.store.transact(

@@ -9,13 +9,13 @@ and looks at the copies of that alone. What is noted is forgotten once it is see
 from collections.abc import Iterator
 from functools import partial
 
-from ..errors import LibstorageError, StoreUnavailable
+from ..errors import BackendError, LibstorageError, StoreUnavailable
 from ..records import JSON, Trashed, Volume
 from ..store.contract import Change
 from . import keys
 from .context import Context
-from .doctor import Finding
 from .edits import Edits
+from .findings import Finding
 from .trash import Trash, data_here
 
 
@@ -35,17 +35,23 @@ class Copies:
             self._noted.add(change.key)
 
     def lagging(self) -> Iterator[Finding]:
-        """The copies on this node that are behind what was noted."""
+        """
+        The copies on this node that are behind what was noted.
+
+        Raises BackendError where storage is away.
+        """
         for key in sorted(self._noted):
+            # Before it is looked at: what changes meanwhile is noted again.
+            self._noted.discard(key)
             try:
                 finding = self._behind(key)
-            except StoreUnavailable:
+            except (BackendError, StoreUnavailable):
+                self._noted.add(key)
                 raise
             except LibstorageError:
-                finding = None  # a controller that this node has no more: the doctor names it
-            if finding is None:
-                self._noted.discard(key)
-            else:
+                continue  # a controller that this node has no more: the doctor names it
+            if finding is not None:
+                self._noted.add(key)
                 yield finding
 
     def _behind(self, key: str) -> Finding | None:

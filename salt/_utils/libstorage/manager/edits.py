@@ -96,14 +96,19 @@ class Edits:
         told = {"profile": fields["qos_profile"]} if "qos_profile" in fields else {}
         return self._change(name, edit, verb, by, deadline, test=test, beside=beside, **told)
 
-    def mark(self, volume: Volume, state: str) -> None:
-        """Set State as a mount has found it; the event is the mount's. A removal is left alone."""
+    def mark(self, volume: Volume, state: str, *events: Write) -> None:
+        """
+        Set State as it was found; a removal is left alone.
+
+        events
+            Tell of it; none where a mount has found it, which has an event of its own.
+        """
         while (subject := self._beside(volume.name)) is not None:
             entry, record, unmoved = subject
             if record.id != volume.id or record.state == state:
                 return
             edited = replace(record, state=state, revision=record.revision + 1)
-            if self._write(entry, [unmoved], [Put(entry.key, edited.to_json())]):
+            if self._write(entry, [unmoved], [Put(entry.key, edited.to_json()), *events]):
                 self.copy(edited)
                 return
 

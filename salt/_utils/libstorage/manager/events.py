@@ -28,15 +28,18 @@ from .context import Context
 
 TEXTS = {
     "create": "Volume create",
+    "adopt": "Volume adopt {object}",
     "rm": "Volume destroy",
     "mount": "Mount",
     "unmount": "Unmount[{volume}]",
     "snapshot_create": "Snapshot[{snapshot}] create",
     "snapshot_rm": "Snapshot[{snapshot}] delete",
     "clone": "Clone volume {snapshot}",
+    "flatten": "Volume flatten",
     "rollback": "VolumeRollback {snapshot}",
     "resize": "Volume resize",
     "empty": "Volume emptied by {cause}",
+    "damaged": "Volume damaged: {cause}",
     "label": "Volume label",
     "protect": "Volume protect",
     "unprotect": "Volume unprotect",
@@ -50,7 +53,7 @@ TEXTS = {
     "qos_disable_all": "QoS disable global",
     "undelete": "Volume undelete",
     "purge": "Volume purge",
-    "near_full": "Storage near full: {Percent} % of {MBSize} MB used on {node}",
+    "near_full": "Storage near full: {Percent} % of {MBSize} MB used on {On}",
     "force_detach": "Force detach[{volume}] from {on}",
     "release": "Mount on {on} released with its fence",
     "lost": "Volume given up with {on}",
@@ -59,7 +62,7 @@ TEXTS = {
     "fence": "Node fence",
     "back": "Node back after its fence",
     "forget_node": "Node forget",
-    "room_again": "Storage has room again: {Percent} % of {MBSize} MB used on {node}",
+    "room_again": "Storage has room again: {Percent} % of {MBSize} MB used on {On}",
     "gap": "Events may be missing: {Says}",
 }
 """How an event's text begins, as operators know it."""
@@ -82,7 +85,9 @@ REFUSALS = (
 """Errors that answer a valid request; invalid input leaves no event."""
 
 FILTERS = ("volume", "verb", "node", "success")
-BY_ITSELF = frozenset({"back", "empty", "gap", "lost", "near_full", "release", "room_again"})
+BY_ITSELF = frozenset(
+    {"back", "damaged", "empty", "gap", "lost", "near_full", "release", "room_again"}
+)
 """What happened without anybody's doing; its text names neither success nor failure."""
 
 STORAGE = frozenset({"near_full", "room_again"})

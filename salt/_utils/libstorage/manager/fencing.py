@@ -19,16 +19,18 @@ Why a crash between any two lines is harmless
     works on one there finds another revision and touches nothing more. 3 is made again until all
     is clean; only then the key goes.
 
-What this does not do
-    It keeps nobody from writing. Where another node could reach the data, the storage must be told
-    too, before the attachments are released.
+Who keeps it from writing
+    The storage, where it can (``Fences``): whoever has the volume open there is shut out, and that
+    is confirmed, before its attachment is released. Elsewhere nobody does: the operator's word is
+    needed that the node is off.
 """
 
 from pathlib import Path
 
+from ..controllers.contract import Fences
 from ..host import mounts
 from ..host.commands import Work
-from ..records import ATTACHED, JSON, Attachment, now
+from ..records import ATTACHED, JSON, Attachment, Volume, now
 from ..store.contract import Delete, Entry, KeyAbsent, KeyAtRevision, Put, Write
 from . import keys
 from .context import Context
@@ -96,6 +98,7 @@ class Fencing:
         if fence is None or entry is None:
             return True
         attachment = Attachment.from_json(entry.value)
+        self._shut_out(attachment)
         users = [user.who for user in attachment.users]
         writes: list[Write] = [
             Delete(entry.key),
@@ -109,6 +112,24 @@ class Fencing:
             KeyAtRevision(fence.key, fence.revision),
         ]
         return self._store.transact(compares, writes) is not None
+
+    def can_shut_out(self, node: str) -> bool:
+        """Is all that a node has attached on storage that can shut it out?"""
+        held = [self._storage(attachment) for attachment in self.attached(node)]
+        return bool(held) and None not in held
+
+    def _shut_out(self, attachment: Attachment) -> None:
+        storage = self._storage(attachment)
+        if storage is not None:
+            storage.shut_out(attachment.id, attachment.client)
+
+    def _storage(self, attachment: Attachment) -> Fences | None:
+        """Who can shut a node out of an attached volume; None where nobody can."""
+        entry = self._store.get(keys.volume(attachment.volume), linearizable=True)
+        if entry is None:
+            return None
+        controller = self._context.controller(Volume.from_json(entry.value))
+        return controller if isinstance(controller, Fences) else None
 
     # -- on the node itself -------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from . import keys
 from .context import Deadline
 from .given import MAX_SIZE
 from .journal import Held, Journal, Rule
+from .limiter import LIMIT
 from .verbs import Verbs
 
 
@@ -42,6 +43,7 @@ class Growth(Verbs):
                 raise NoSuchVolume(name)
             entry, volume = found
             self._need_here(volume, "resize", test=test)
+            self._need_where_attached(volume, "resize", test=test)
             able = self._ability(volume)
             if mb_size < volume.mb_size:
                 raise InvalidInput(
@@ -61,7 +63,7 @@ class Growth(Verbs):
                 "Node": volume.node,
                 "Id": volume.id,
             }
-            unmoved = self._attachments.unmoved(name, here)
+            unmoved = self._attachments.unmoved(volume, here)
             free = [KeyAtRevision(entry.key, entry.revision), unmoved]
             held = self._journal.begin(name, "resize", arguments, by, free, "grow")
             if held is not None:
@@ -79,7 +81,7 @@ class Growth(Verbs):
             return self._finish(held)
         except Unsupported:
             # The controller has taken it back.
-            held.commit()
+            self._end_unchanged(held)
             raise
         except LibstorageError as exc:
             if not isinstance(exc, Superseded):
@@ -91,7 +93,9 @@ class Growth(Verbs):
     def _finish(self, held: Held) -> Volume:
         was = Volume.from_json(held.record.arguments["Volume"])
         mb_size = int(held.record.arguments["Size"])
-        self._ability(was).grow(held.work, was, mb_size, self._attachments.mounted_at(was.name))
+        point = self._attachments.mounted_at(was.name)
+        with self._attachments.limiter.resting(was.name, held.step):
+            self._ability(was).grow(held.work, was, mb_size, point)
         grown: list[Volume] = []
 
         def done() -> tuple[list[Compare], list[Write]]:
@@ -110,9 +114,14 @@ class Growth(Verbs):
         self._attachments.edits.copy(grown[0])
         return grown[0]
 
+    def _end_unchanged(self, held: Held, *writes: Write) -> None:
+        held.step(LIMIT)
+        self._attachments.limiter.catch_up(held.volume)
+        held.commit(lambda: ([], writes))
+
     def _recover(self, held: Held) -> None:
         try:
             self._finish(held)
         except Unsupported as exc:
             failed = self._events.failure(held.volume, "resize", held.record.by, str(exc))
-            held.commit(lambda: ([], [failed]))
+            self._end_unchanged(held, failed)

@@ -24,13 +24,15 @@ Why a crash between any two lines is harmless
     over by writing a token of his own, then does what the verb's rule says:
 
     ===================  =======================================================
-    create, usage        undo
+    create, adopt,       undo
+    usage
     snapshot_create      thaw, undo
     undelete             undo; the entry in the trash is free again
     clone                undo; with it the name goes from its parent's Children
     rm                   no step recorded: drop; otherwise finish
     snapshot_rm, purge   finish
-    rollback, resize     finish
+    rollback, resize,    finish
+    flatten
     ===================  =======================================================
 
     An undo is recorded before it begins. If its recording fails because the store is away, it goes
@@ -313,14 +315,14 @@ class Journal:
                 self._context.await_change(entry, min(POLL, deadline.left()))
             elif not recover:
                 return operation
-            elif self._left_to_others(operation):
+            elif self.left_to_others(operation):
                 deadline.check(in_words(operation))
                 self._context.await_change(entry, min(POLL, deadline.left()))
             else:
                 self.recover(entry, operation)
         return None
 
-    def _left_to_others(self, operation: Operation) -> bool:
+    def left_to_others(self, operation: Operation) -> bool:
         """Are its data on another node, whose agent will recover it?"""
         tied_to = operation.arguments.get("Node")
         if not tied_to or tied_to == self._context.node:

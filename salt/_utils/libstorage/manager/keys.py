@@ -18,6 +18,7 @@ PROFILES = "qos/profiles/"
 QOS_GLOBAL = "qos/global"
 SCHEMA = "schema"
 MANAGER = "manager"
+REBUILT = "rebuilt"
 
 
 def volume(name: str) -> str:
@@ -60,8 +61,8 @@ def owner(id: str) -> str:
     return f"{OWNERS}{id}"
 
 
-def capacity(controller: str, node: str) -> str:
-    return f"capacity/{controller}/{node}"
+def capacity(controller: str, where: str) -> str:
+    return f"capacity/{controller}/{where}"
 
 
 def data(name: str, node: str = "") -> str:

@@ -43,6 +43,21 @@ class AttachmentMemory:
         except BackendError:
             return
 
+    def refresh(self) -> None:
+        """
+        Bring all files up to date: who wrote the store may have died before he wrote here.
+
+        Raises StoreUnavailable.
+        """
+        self._context.need_store(hurried=True)
+        if self._context.awaited():
+            return  # the store has yet to learn from here
+        end = f"/{self._context.node}"
+        entries = self._context.store.list(keys.ATTACHMENTS)
+        known = {entry.key.split("/")[1] for entry in entries if entry.key.endswith(end)}
+        for name in sorted(known.union(self.names())):
+            self.follow(name)
+
     def names(self) -> list[str]:
         """The volumes of which something is remembered."""
         return sorted(path.stem for path in self._folder.glob("*.json"))

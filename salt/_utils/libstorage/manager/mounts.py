@@ -3,7 +3,7 @@
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from ..errors import InvalidInput, NoSuchVolume, NotHere, VolumeInUse
+from ..errors import Damaged, InvalidInput, NoSuchVolume, NotHere, VolumeInUse
 from ..host import throttling
 from ..records import COUNTED, JSON, Attachment, User, Volume
 from ..store.contract import Entry
@@ -204,6 +204,12 @@ class Mounts(Verbs):
             return False
         if mine is None and attachment.users and not volume.shared:
             refuse_if_attached([attachment])
+        if shown and not self._attachments.served(volume):
+            used = ", ".join(f"{u.who}@{attachment.node}" for u in attachment.users)
+            raise Damaged(
+                f"What served {volume.name} on {attachment.node} has died; unmount it everywhere "
+                f"(it is used by {used or 'nobody'}), then mount it again"
+            )
         if test:
             self._nodes.need_open()
             return True

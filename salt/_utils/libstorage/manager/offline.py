@@ -100,13 +100,17 @@ class Offline:
             yield self._read(name)
             files.remove(self._path(name))
 
-    def attachments(self, name: str = "") -> list[JSON]:
+    def attachments(self, name: str = "", *, refresh: bool = False) -> list[JSON]:
         """
         This node's attachments as they last were, with what was noted since.
 
         name
             Only this volume's.
+        refresh
+            Read the store first.
         """
+        if refresh:
+            self._memory.refresh()
         names = [name] if name else self._memory.names()
         found = (self._remembered(name, self._read(name)) for name in names)
         return [attachment.to_json() for attachment in found if attachment is not None]

@@ -1,12 +1,13 @@
 """Make an attached volume present below ``mount_root``, and take it away again. Host work only."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from ..controllers import options
-from ..controllers.contract import Controller, Wipes
-from ..errors import BackendError, MountBusy
-from ..host import mounts
+from ..controllers.contract import Controller, Source, Wipes
+from ..errors import BackendError, CommandFailed, MountBusy
+from ..host import loops, mounts
 from ..host.commands import Work
 from ..records import Volume
 
@@ -17,23 +18,40 @@ def need_free(point: Path) -> None:
         raise BackendError(f"{point} already shows {mounted.source}; run doctor fix=True")
 
 
-def present(work: Work, controller: Controller, volume: Volume, point: Path) -> str:
+def present(
+    work: Work,
+    controller: Controller,
+    volume: Volume,
+    point: Path,
+    note: Callable[[Source], None] = lambda _: None,
+) -> str:
     """
     Attach and mount a volume at ``point``.
+
+    note
+        Is told what attach has made, before anything is written to it or mounted.
 
     Returns what is mounted there (a loop device, a directory, tmpfs), for :func:`shown`.
     """
     source = controller.attach(work, volume)
+    note(source)
+    source.mend()
     mounts.make_point(point, node=source.kind == "device")
     flags = [*options.mount_flags(volume.options), *source.options]
     if source.kind == "device":
         mounts.bind(work, source.path, point)
     elif source.kind == "directory":
         mounts.bind(work, source.path, point, ",".join(flags))
-    elif source.kind == "image":
-        mounts.mount(work, str(source.path), point, source.fstype, ",".join(["loop", *flags]))
     else:
-        mounts.mount(work, str(source.path), point, source.fstype, ",".join(flags))
+        words = ",".join(flags)
+        try:
+            if source.kind == "image":
+                loops.mount(work, source.path, point, source.fstype, words)
+            else:
+                mounts.mount(work, str(source.path), point, source.fstype, words)
+        except CommandFailed:
+            source.explain()
+            raise
     mounted = mounts.at(point)
     device = mounted.source if source.kind == "image" and mounted else str(source.path)
     if not _shows(mounted, device, point):

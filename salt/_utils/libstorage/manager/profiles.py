@@ -6,6 +6,7 @@ their copies beside the data are compared by it. ``default`` is there before any
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from ..controllers.contract import Controller, Throttles
 from ..errors import LibstorageError, NoSuchProfile, Unsupported
@@ -84,7 +85,7 @@ class Profiles:
 
     def change(self, name: str, change: Change, event: Put, deadline: Deadline) -> bool:
         """
-        Change one profile, with the event, in one transaction.
+        Change one profile, with the event, in one transaction; limits and copies follow later.
 
         change
             Asked again where somebody was faster; may raise.
@@ -116,11 +117,8 @@ class Profiles:
         entry = self._store.get(keys.QOS_GLOBAL, linearizable=True)
         was = entry.value if entry else {"Enabled": True, "Revision": 0}
         now = {**was, **switch, "Revision": was["Revision"] + 1}
-        done = self._store.transact(
-            [_as_read(keys.QOS_GLOBAL, entry), *compares], [Put(keys.QOS_GLOBAL, now), *writes]
-        )
-        if done is not None:
-            self.copy()
+        unmoved = _as_read(keys.QOS_GLOBAL, entry)
+        done = self._store.transact([unmoved, *compares], [Put(keys.QOS_GLOBAL, now), *writes])
         return done is not None
 
     # -- copies -------------------------------------------------------------------------------
@@ -138,15 +136,16 @@ class Profiles:
 
     def copy(self) -> None:
         """Bring the copies beside the data up to date; where that fails they lag."""
-        try:
-            for controller in self._throttling():
-                for _ in range(COPY_TRIES):
-                    blob = self.blob()
-                    if blob is None or controller.profiles() == blob:
-                        break
-                    controller.put_profiles(blob)
-        except LibstorageError:
-            return
+        for controller in self._throttling():
+            with suppress(LibstorageError):
+                self._copy_to(controller)
+
+    def _copy_to(self, controller: Throttles) -> None:
+        for _ in range(COPY_TRIES):
+            blob = self.blob()
+            if blob is None or controller.profiles() == blob:
+                return
+            controller.put_profiles(blob)
 
     def copied(self) -> bool:
         """Are the copies as they should be?"""

@@ -101,10 +101,7 @@ class QoS:
         def change(was: Profile | None) -> Profile:
             return replace(was or self._profiles.known(name), **asked)
 
-        answer = self._change("qos_edit", name, asked, change, call)
-        if not call.get("test"):
-            self._follow(lambda volume: (volume.qos_profile or DEFAULT) == name)
-        return answer
+        return self._change("qos_edit", name, asked, change, call)
 
     def rm(self, name: str, **call: Unpack[Call]) -> JSON:
         """
@@ -169,7 +166,15 @@ class QoS:
             profile = becomes or was
             return {"Profile": profile.to_json() if profile else {}, "Changed": changed}
 
-        return self._requests.once(told.request, verb, name, arguments, told.deadline, act)
+        answer = self._requests.once(told.request, verb, name, arguments, told.deadline, act)
+        if not told.test:
+            self._after(lambda volume: (volume.qos_profile or DEFAULT) == name)
+        return answer
+
+    def _after(self, concerned: Callable[[Volume], bool]) -> None:
+        """Limits follow a change at once; then the copies, whose storage may be away."""
+        self._follow(concerned)
+        self._profiles.copy()
 
     # -- volumes ------------------------------------------------------------------------------
 
@@ -239,7 +244,7 @@ class QoS:
             return {"Changed": self._profiles.switch(on, event, told.deadline)}
 
         self._requests.once(told.request, verb, GLOBAL, {}, told.deadline, act)
-        self._follow(lambda volume: volume.qos_state)
+        self._after(lambda volume: volume.qos_state)
 
     def _each(
         self,

@@ -67,6 +67,7 @@ class SnapshotVerbs(Verbs):
         """
         while True:
             entry, volume = self._volume(volume_name, deadline, test=test)
+            self._need_where_attached(volume, "ask", test=test)
             self._ability(volume)
             key = keys.snapshot(volume_name, name)
             if self._store.get(key, linearizable=True) is not None:
@@ -86,7 +87,7 @@ class SnapshotVerbs(Verbs):
             free: list[Compare] = [
                 KeyAtRevision(entry.key, entry.revision),
                 KeyAbsent(key),
-                self._attachments.unmoved(volume_name, here),
+                self._attachments.unmoved(volume, here),
             ]
             arguments = _arguments(volume, snapshot, snapshot.id)
             held = self._journal.begin(
@@ -102,7 +103,8 @@ class SnapshotVerbs(Verbs):
         try:
             # Under the operation nobody mounts or unmounts it any more.
             point = self._attachments.mounted_at(volume.name)
-            able.snapshot_create(held.work, volume, snapshot, point)
+            with self._attachments.limiter.resting(volume.name, held.step):
+                able.snapshot_create(held.work, volume, snapshot, point)
             able.put_snapshot_copy(volume, snapshot, self._context.cluster)
             made = self._event("snapshot_create", snapshot, held.record.by)
             key = keys.snapshot(volume.name, snapshot.name)
@@ -116,6 +118,7 @@ class SnapshotVerbs(Verbs):
     def _take_back(self, held: Held, volume: Volume, snapshot: Snapshot) -> None:
         """Thawed first: nothing else may touch a frozen filesystem."""
         freezing.thaw(self._attachments.point(volume.name))
+        self._attachments.limiter.catch_up(volume.name)
         self._ability(volume).snapshot_remove(held.work, snapshot.id)
 
     def _recover_create(self, held: Held) -> None:

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+from ..controllers.contract import Measures
 from ..errors import BackendError, VolumeInUse
 from ..host import usage as host_usage
 from ..host.commands import Work
-from ..records import JSON, Volume
+from ..records import JSON, RAW, Volume
 from ..store.contract import KeyAbsent, KeyAtRevision, PrefixEmpty
 from . import keys
 from .context import Deadline
@@ -32,6 +33,7 @@ class Usage(Verbs):
         """
         _, volume = self._lookup.known(name, deadline)
         self._need_here(volume, "ask")
+        self._need_where_attached(volume, "ask")
         answer: JSON = {
             "Name": name,
             "Usage": [],
@@ -50,6 +52,9 @@ class Usage(Verbs):
     ) -> list[dict[str, str]]:
         controller = self._context.controller(volume)
         point = self._attachments.point(volume.name)
+        if volume.fstype == RAW and isinstance(controller, Measures):
+            size = host_usage.human(controller.allocated(volume))
+            return [{"file": "total", "size": size}]
         while True:
             found = self._attachments.here(volume.name)
             if found and found[1].device and self._attachments.shown(found[1]):

@@ -1,5 +1,7 @@
 """What each group of verbs has in hand."""
 
+from dataclasses import replace
+
 from ..errors import Elsewhere, NotHere
 from ..records import Volume
 from .attachments import Attachments
@@ -46,6 +48,18 @@ class Verbs:
             )
         if not test:
             raise Elsewhere(volume.node)
+
+    def _need_where_attached(self, volume: Volume, verb: str, *, test: bool = False) -> None:
+        """
+        Raise as ``_need_here`` where data that all nodes can reach are attached on another one.
+
+        It alone can freeze the filesystem, or let it grow.
+        """
+        if volume.node or self._context.controller(volume).node_local(volume):
+            return
+        for attachment in self._attachments.everywhere(volume.name):
+            if attachment.node != self._context.node:
+                self._need_here(replace(volume, node=attachment.node), verb, test=test)
 
     def _tell_rules(self, journal: Journal) -> None:
         """Tell what recovery does for each verb that is an operation."""

@@ -254,20 +254,42 @@ class EtcdStore:
             raise
         if answer.get("succeeded"):
             return _revision(answer)
-        return self._applied_before(answer, mark, writes) if doubt else None
+        return self._applied_before(answer, mark, compares, writes) if doubt else None
 
-    def _applied_before(self, answer: JSON, mark: str, writes: Sequence[Write]) -> int | None:
+    def _applied_before(
+        self, answer: JSON, mark: str, compares: Sequence[Compare], writes: Sequence[Write]
+    ) -> int | None:
         """The revision at which an earlier attempt was applied, None if none was."""
         found = [
             kv
             for response in answer.get("responses", ())
             for kv in response.get("response_range", {}).get("kvs", ())
         ]
+        since = max((c.revision for c in compares if isinstance(c, KeyAtRevision)), default=0)
         for kv in found:
-            if b64decode(kv.get("value", "")).endswith(b"\n" + mark.encode()):
-                return int(kv["mod_revision"])
+            if revision := self._written(kv, mark, since):
+                return revision
         only_deletes = writes and not any(isinstance(write, Put) for write in writes)
         return _revision(answer) if only_deletes and not found else None
+
+    def _written(self, kv: JSON, mark: str, since: int) -> int | None:
+        """
+        The revision at which a key got a value with our mark, which others may have overwritten.
+
+        since
+            Before it nothing of ours was written.
+        """
+        while int(kv["mod_revision"]) > since:
+            if b64decode(kv.get("value", "")).endswith(b"\n" + mark.encode()):
+                return int(kv["mod_revision"])
+            if int(kv["version"]) == 1:
+                return None
+            earlier = {"key": kv["key"], "revision": str(int(kv["mod_revision"]) - 1)}
+            try:
+                [kv] = self._client.call("kv/range", earlier)[0]["kvs"]
+            except Refused:
+                return None  # compacted meanwhile
+        return None
 
     def delete_range(self, start: str, end: str) -> int:
         """Delete the keys with ``start <= key < end``; how many there were."""

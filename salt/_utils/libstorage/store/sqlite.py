@@ -281,15 +281,15 @@ def _mountinfo() -> str:
 
 def _filesystem(directory: Path) -> tuple[Path, str]:
     """Mount point and type of the filesystem that holds ``directory``, which need not exist."""
-    best = (Path("/"), "")
+    best, kind, below = "/", "", f"{directory}/"
     for line in _mountinfo().splitlines():
         mount, _, source = line.partition(" - ")
         octal = mount.split(" ")[4]
-        point = Path(re.sub(r"\\(\d{3})", lambda code: chr(int(code[1], 8)), octal))
+        point = re.sub(r"\\(\d{3})", lambda code: chr(int(code[1], 8)), octal)
         # Of two mounts on one point the later one is seen.
-        if directory.is_relative_to(point) and len(point.parts) >= len(best[0].parts):
-            best = (point, source.split(" ")[0])
-    return best
+        if below.startswith(f"{point.rstrip('/')}/") and len(point) >= len(best):
+            best, kind = point, source.split(" ")[0]
+    return Path(best), kind
 
 
 # -- forks

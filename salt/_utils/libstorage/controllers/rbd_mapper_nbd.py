@@ -1,0 +1,113 @@
+"""
+RBD images as block devices of the kernel's module ``nbd``, each served by a daemon ``rbd-nbd``.
+
+::
+
+    <run_dir>/rbd-nbd/<Id>    this node maps the image: there before it does, gone after
+    /sys/block/nbd<N>/pid     the daemon of a device, whose command line names the image
+
+The daemon holds RBD's exclusive lock and does not hand it over (``--exclusive``): Ceph itself
+refuses other writers; snapshots and growth from elsewhere go through it. It outlives whoever
+started it, and its service. It follows the size of its image by itself.
+
+The kernel would let a device go that is mounted, so it is looked at before.
+"""
+
+from pathlib import Path
+
+from ..host import daemons, devices, modules, processes
+from ..host.commands import Work, need
+from ..host.processes import Process
+from .rbd_connection import Place
+from .rbd_marks import Marks
+
+DAEMON = "rbd-nbd"
+MODULE = "nbd"
+BLOCK = Path("/sys/block")
+PROC = Path("/proc")
+SECONDS = 30.0
+"""For the daemon's start, and for its end: it writes out what it has."""
+
+
+class RbdNbd:
+    """Maps images of one pool on this node."""
+
+    name = "rbd-nbd"
+
+    def __init__(self, place: Place, run_dir: Path) -> None:
+        self._place = place
+        self._marks = Marks(run_dir / "rbd-nbd")
+
+    def need(self) -> None:
+        need(DAEMON)
+        modules.need(MODULE)
+
+    def find(self, id: str) -> Path | None:
+        return self._marks.device(id, served()) if self._marks.marked(id) else None
+
+    def begin(self, work: Work, id: str) -> None:
+        """Nothing can be done before."""
+
+    def map(self, work: Work, id: str) -> Path:
+        if (device := self.find(id)) is not None:
+            return device
+        self.need()
+        self._marks.begin(id)
+        place = self._place
+        who = ("--conf", str(place.conf), "--id", place.client)
+        words = (DAEMON, *who, "--exclusive", "map", f"{place}/{id}")
+        try:
+            device = Path(daemons.run(work, *words, limit=SECONDS).strip())
+            self._marks.note(id, device)
+        except BaseException:
+            self.unmap(work, id)
+            raise
+        return device
+
+    def unmap(self, work: Work, id: str) -> None:
+        if (device := self.find(id)) is not None:
+            devices.need_free(device)
+            if (daemon := _daemon(device)) is not None:
+                processes.finish(daemon, SECONDS)
+        self._marks.end(id)
+
+    def grow(self, work: Work, id: str, size: int) -> None:
+        if (device := self.find(id)) is not None:
+            devices.wait_for_size(device, size)
+
+    def client(self, id: str) -> str:
+        return ""
+
+    def held(self) -> dict[str, str]:
+        return self._marks.held(served())
+
+    def lives(self, id: str) -> bool:
+        return self.find(id) is not None
+
+
+def _pid(device: Path) -> int | None:
+    """The pid of a device's daemon, which may have died."""
+    try:
+        return int((BLOCK / device.name / "pid").read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _daemon(device: Path) -> Process | None:
+    pid = _pid(device)
+    return None if pid is None else processes.of(pid)
+
+
+def served() -> dict[Path, str]:
+    """The images that living daemons serve on this host: device -> name."""
+    found = {}
+    for entry in BLOCK.glob("nbd*/pid"):
+        device = Path("/dev") / entry.parent.name
+        try:
+            # Whoever has ended, reaped or not, has no command line any more.
+            words = (PROC / str(_pid(device)) / "cmdline").read_text(errors="replace").split("\0")
+        except OSError:
+            continue
+        if Path(words[0]).name == DAEMON and "map" in words:
+            found[device] = words[words.index("map") + 1].rpartition("/")[2]
+    return found
