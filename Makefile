@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 # make hands ONLY=, N=, TARGET= and the like down in the environment; soak.py, run.py and fresh.sh read them there
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak lint bench lock clean
+.PHONY: help setup demo test soak lint scan bench lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
@@ -26,6 +26,9 @@ lint: setup ## ruff and mypy, nothing changed
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
+
+scan: ## checkov and trivy over terraform/, with their exceptions in it
+	@tests/lab/scan.sh
 
 bench: setup ## each verb beside the bare commands (ONLY=local: names that begin so)
 	@$(PYTHON) tests/benchmarks/run.py

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from lab.ceph import Ceph
 from lab.etcd import Cluster
 from lab.site import Site
 
@@ -26,5 +27,13 @@ def site(tmp_path: Path) -> Iterator[Site]:
 @pytest.fixture(scope="session")
 def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A real etcd of one member that stays well; whoever uses it takes a prefix of his own."""
-    with Cluster(tmp_path_factory.mktemp("etcd") / "one") as cluster:
+    # No test cuts this one's power: what it has written need not reach the disk.
+    with Cluster(tmp_path_factory.mktemp("etcd") / "one", unsafe_no_fsync="true") as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def ceph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ceph]:
+    """A real Ceph that stays well; whoever uses it takes a namespace of his own."""
+    with Ceph(tmp_path_factory.mktemp("ceph") / "one") as cluster:
         yield cluster

@@ -7,6 +7,7 @@ turns in coming first, so that what disturbs the machine meets both alike.
 """
 
 import gc
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -41,21 +42,39 @@ class Story:
         All that its steps are called.
     begin
         Prepares what all rounds share and returns a round: its number -> the steps.
+    most
+        So many rounds at most, none to warm up, where one takes a minute; 0 for no limit.
     """
 
     names: tuple[str, ...]
     begin: Callable[[], Callable[[int], Iterator[Step]]]
+    most: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Took:
+    """What a step that measures itself answers."""
+
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """Medians of a verb; ``ratio`` is that of the ratios within each round."""
+    """
+    Medians of a verb.
+
+    ratio
+        That of the ratios within each round.
+    p95_ms
+        What 95 of a hundred of ours do not exceed.
+    """
 
     name: str
     floor_ms: float
     ours_ms: float
     ratio: float
     samples: int
+    p95_ms: float
 
     @classmethod
     def of(cls, name: str, pairs: Sequence[tuple[float, float]]) -> "Figure":
@@ -66,14 +85,20 @@ class Figure:
             ours_ms=round(median(ours for _, ours in pairs) * 1000, 3),
             ratio=round(median(ours / floor for floor, ours in pairs), 2),
             samples=len(pairs),
+            p95_ms=round(_p95([ours for _, ours in pairs]) * 1000, 3),
         )
+
+
+def _p95(found: Sequence[float]) -> float:
+    return sorted(found)[math.ceil(0.95 * len(found)) - 1]
 
 
 def figures(story: Story, rounds: int) -> list[Figure]:
     """Run a story so many times."""
     steps_of = story.begin()
     pairs: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    for number in range(WARM_UP + rounds):
+    warm_up, rounds = (0, min(rounds, story.most)) if story.most else (WARM_UP, rounds)
+    for number in range(warm_up + rounds):
         gc.collect()
         for step in steps_of(number):
             if number % 2:
@@ -81,7 +106,7 @@ def figures(story: Story, rounds: int) -> list[Figure]:
             else:
                 floor, ours = _timed(step.floor), _timed(step.ours)
             ours -= step.aside()
-            if step.name and number >= WARM_UP:
+            if step.name and number >= warm_up:
                 pairs[step.name].append((floor, ours))
     return [Figure.of(name, found) for name, found in pairs.items()]
 
@@ -91,5 +116,7 @@ def _timed(call: Callable[[], Any]) -> float:
     start = time.perf_counter()
     answer = call()
     took = time.perf_counter() - start
+    if isinstance(answer, Took):
+        return answer.seconds
     del answer
     return took

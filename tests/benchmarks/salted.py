@@ -60,6 +60,7 @@ class Salt:
                 "log_level": "critical",
                 "log_level_logfile": "error",
                 "enable_fqdns_grains": False,
+                "disable_grains": ["lvm"],
             }
             roots = {"file_roots": {"base": [str(ROOT / "salt")]}, "pillar_roots": {"base": []}}
             master = {"interface": "127.0.0.1", "ret_port": back, "auto_accept": True}

@@ -13,6 +13,7 @@ from checkout import ROOT, configure
 from cluster import NODES, Salt, started
 from loaded import States, working_on
 
+from lab.bridge import Bridge
 from lab.etcd import Cluster
 from lab.site import NODE, Site
 
@@ -45,6 +46,17 @@ def _salt(salt_factories: Any, cluster_site: Site) -> Iterator[Salt]:
     """A master and three minions that the tests of jobs, states and runners share."""
     with started(salt_factories, cluster_site, NODES, roots=(ROOT / "salt", TREES)) as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def bridged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, Bridge]]:
+    """A root with a bridge on it, and no engine, that one module's tests share."""
+    folder = tmp_path_factory.mktemp("bridged")
+    with (
+        Site(folder / "site") as site,
+        Bridge(folder / "bridge", site, folder / "driver.sock", folder / "none.sock") as bridge,
+    ):
+        yield site, bridge
 
 
 @pytest.fixture(scope="session")

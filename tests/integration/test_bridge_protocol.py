@@ -5,7 +5,6 @@ import re
 import socket
 import stat
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -32,24 +31,24 @@ manager.snapshot_create("stuck@s")
 """
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, Bridge]]:
-    folder = tmp_path_factory.mktemp("protocol")
-    with (
-        Site(folder / "site") as site,
-        Bridge(folder / "bridge", site, folder / "driver.sock", folder / "none.sock") as bridge,
-    ):
-        yield site, bridge
+SLOW = """
+import time
+import dsvolume_bridge.driver
+from dsvolume_bridge.module import Module
+dsvolume_bridge.driver.LOOK_SECONDS = dsvolume_bridge.driver.UNMOUNT_SECONDS = 0.5
+Module.remembered = Module.mountpoints = lambda *_: time.sleep(2)
+"""
+"""This host's own files take their time."""
 
 
 @pytest.fixture
-def site(shared: tuple[Site, Bridge]) -> Site:
-    return shared[0]
+def site(bridged: tuple[Site, Bridge]) -> Site:
+    return bridged[0]
 
 
 @pytest.fixture
-def bridge(shared: tuple[Site, Bridge]) -> Bridge:
-    return shared[1]
+def bridge(bridged: tuple[Site, Bridge]) -> Bridge:
+    return bridged[1]
 
 
 def ask(bridge: Bridge, call: str, **body: Any) -> dict[str, Any]:
@@ -325,6 +324,7 @@ def test_gets_are_quick_while_a_mount_hangs(bridge: Bridge, site: Site) -> None:
     hanging = site.python(HANGS)
     assert hanging.stdout and hanging.stdout.readline() == "at it\n"
     gets = [("/VolumeDriver.Get", {"Name": name}) for name in ("stuck", *others) * 10]
+    calm = [volley(bridge.driver, gets) for _ in range(5)]
     with ThreadPoolExecutor(1) as pool:
         mount = pool.submit(ask, bridge, "Mount", Name="stuck", ID="1")
         rounds = [volley(bridge.driver, gets) for _ in range(5)]
@@ -336,6 +336,21 @@ def test_gets_are_quick_while_a_mount_hangs(bridge: Bridge, site: Site) -> None:
         ask(bridge, "Remove", Name=name)
     for answers in rounds:
         assert [a["Volume"]["Name"] for _, a in answers] == [body["Name"] for _, body in gets]
-    # The best of five: this machine's processors have other work, too.
-    worst = min(max(seconds for seconds, _ in answers) for answers in rounds)
-    assert worst < 0.05, worst
+    # As quick as without it, on a machine that is too slow for 50 ms too.
+    assert _p99(rounds) < max(0.05, 1.5 * _p99(calm)), (_p99(rounds), _p99(calm))
+
+
+def _p99(rounds: list[list[tuple[float, Any]]]) -> float:
+    """The best of some volleys: this machine's processors have other work, too."""
+    return min(sorted(seconds for seconds, _ in answers)[-3] for answers in rounds)
+
+
+def test_a_slow_host_fails_no_call(tmp_path: Path) -> None:
+    with (
+        Site(tmp_path / "s") as site,
+        Bridge(tmp_path / "b", site, tmp_path / "d.sock", tmp_path / "none", before=SLOW) as slow,
+    ):
+        ask(slow, "Create", Name="v", Opts={"policy": "local"})
+        assert "was not found out in time" in ask(slow, "Unmount", Name="v", ID="1")["Err"]
+        listed = ask(slow, "List")
+        assert not listed["Err"] and listed["Volumes"][0]["Name"] == "v"

@@ -81,6 +81,7 @@ def test_responses_name_what_was_done(docker: Cli) -> None:
     assert responses(docker("protect", "vol")) == [done]
     assert responses(docker("unprotect", "vol")) == [done]
     assert responses(docker("resize", "-z", "12", "vol")) == [{**done, "MBSize": 12}]
+    assert responses(docker("flatten", "vol")) == [done]
     [mounted] = responses(docker("mount", "vol"))
     assert mounted["Mountpoint"].endswith("/mounts/vol")
     detached = {"Name": "vol", "Node": NODE, "Users": ["salt:salt"], "Err": ""}
@@ -287,11 +288,13 @@ ANSWERS = [
     (["operations"], list),
     (["doctor"], list),
     (["nodes"], list),
+    (["capacity"], list),
     (["version"], dict),
     (["label", "vol", "a=b"], dict),
     (["protect", "vol"], dict),
     (["unprotect", "vol"], dict),
     (["resize", "-z=9", "vol"], dict),
+    (["flatten", "vol"], dict),
     (["mount", "vol"], dict),
     (["force-detach", "vol", NODE], dict),
     (["umount", "vol"], dict),
@@ -331,6 +334,7 @@ REFUSALS: list[tuple[list[str], dict[str, str]]] = [
     (["info", "vol", "nobody"], {"Name": "vol,nobody"}),
     (["usage", "nobody"], {"Name": "nobody"}),
     (["resize", "-z", "9", "nobody"], {"Name": "nobody"}),
+    (["flatten", "nobody"], {"Name": "nobody"}),
     (["label", "nobody", "a=b"], {"Name": "nobody"}),
     (["protect", "nobody"], {"Name": "nobody"}),
     (["unprotect", "nobody"], {"Name": "nobody"}),

@@ -42,6 +42,7 @@ ENGINES: dict[str, Any] = {"master": {}, "minion": {"coalesce": False}}
 """Options of the two: one sends bursts in batches, the other event by event."""
 QUIET = {
     "enable_fqdns_grains": False,
+    "disable_grains": ["lvm"],
     "log_level_logfile": "info",
     "module_dirs": [str(ROOT / "salt")],
 }

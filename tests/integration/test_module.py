@@ -17,12 +17,15 @@ from lab.site import LEASE, NODE, Site
 from libstorage import config
 
 FUNCTIONS = [
+    "adopt",
     "attachments",
+    "capacity",
     "create",
     "doctor",
     "drain",
     "events",
     "fence",
+    "flatten",
     "force_detach",
     "forget_node",
     "index",

@@ -145,7 +145,7 @@ class Bridge:
         """``kill -9``."""
         assert self._process
         self._process.kill()
-        self._process.wait(20)
+        self._process.wait(90)
 
     def freeze(self) -> int:
         """Stop it: connections are taken, and nothing answers. Returns its process id."""

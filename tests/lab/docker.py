@@ -126,14 +126,17 @@ class Engine:
                 command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
             )
 
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text(errors="replace")
+
     def wait(self, seconds: float = START_SECONDS) -> None:
         """Until it answers."""
-        place = self.folder
         assert self._process
         until = time.monotonic() + seconds
         while self.client("version").returncode:
-            assert self._process.poll() is None, (place / "log").read_text()[-2000:]
-            assert time.monotonic() < until, (place / "log").read_text()[-2000:]
+            assert self._process.poll() is None, self.log[-2000:]
+            assert time.monotonic() < until, self.log[-2000:]
             time.sleep(0.05)
 
     def _wait_for_containerd(self) -> None:

@@ -20,6 +20,7 @@ more.
 import functools
 import json
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -34,7 +35,7 @@ from typing import Any
 from lab.site import NODE, Site, assert_clean
 from libstorage.config import Config
 from libstorage.errors import NoSuchVolume
-from libstorage.host import commands, files, images, mounts, throttling
+from libstorage.host import commands, files, images, loops, mounts, throttling
 from libstorage.manager import VolumeManager
 from libstorage.records import ATTACHED, JSON
 from libstorage.store import open_store
@@ -51,6 +52,9 @@ LEASE = 0.4
 """Seconds; how soon a stopped process counts as gone."""
 ORPHAN_LIVES = 0.3
 """Seconds that an orphaned command waits before it does its work."""
+MEMORY = Path("/dev/shm")
+ROOM = 2 << 30
+"""Bytes free in memory that many sites at once have need of."""
 
 _FILE_CHANGES = (
     "make_directory",
@@ -74,6 +78,9 @@ class Scenario:
 
     settings
         Of the site, beside those that all have.
+    shared
+        It looks at what belongs to the host, such as the limits of a loop device's number, which
+        another site's may have been until now: what goes wrong counts where it does so twice.
     """
 
     name: str
@@ -81,6 +88,7 @@ class Scenario:
     act: Act
     check: Act
     settings: dict[str, Any] = field(default_factory=dict)
+    shared: bool = False
 
 
 class Trap:
@@ -129,6 +137,7 @@ class Trap:
         for name in _FILE_CHANGES:
             setattr(files, name, self.around(getattr(files, name)))
         mounts.remove_tree = self.around(mounts.remove_tree)
+        loops._configure = self.around(loops._configure)
         throttling._write = self.around(throttling._write)
         if self.action == "orphan":
             # Small copies too by a child, which may outlive us.
@@ -171,11 +180,34 @@ def points_of(scenario: Scenario, action: str, store: JSON | None = None) -> lis
 @contextmanager
 def fresh_site(store: JSON | None = None, **settings: Any) -> Iterator[Site]:
     """A site of its own, gone afterwards whatever happened; ``store``: its settings' ``store``."""
-    with tempfile.TemporaryDirectory(prefix="dsvolume-fault-") as folder:
+    with tempfile.TemporaryDirectory(prefix="dsvolume-fault-", dir=_place()) as folder:
         if store is not None:
             settings["store"] = store | {"prefix": f"/faults/{Path(folder).name}"}
         with Site(Path(folder, "site"), lease=LEASE, **settings) as site:
             yield site
+
+
+@functools.cache
+def _place() -> str | None:
+    """
+    Where sites lie: in memory, where fsync costs nothing. A process that dies loses nothing that
+    only a disk would keep. On the disk (None) where memory is small, or guards no mount points.
+    """
+    if shutil.disk_usage(MEMORY).free < ROOM:
+        return None
+    with tempfile.TemporaryDirectory(prefix="dsvolume-fault-", dir=MEMORY) as folder:
+        files.set_immutable(Path(folder), True)
+        guarded = not _can_write(Path(folder))
+        files.set_immutable(Path(folder), False)
+    return str(MEMORY) if guarded else None
+
+
+def _can_write(folder: Path) -> bool:
+    try:
+        (folder / "file").touch()
+    except PermissionError:
+        return False
+    return True
 
 
 def _prepare(scenario: Scenario, site: Site) -> None:
@@ -195,6 +227,11 @@ def strike(scenario: Scenario, action: str, point: int, way: str, store: JSON | 
 
     Returns "" or what went wrong.
     """
+    failure = _met(scenario, action, point, way, store)
+    return _met(scenario, action, point, way, store) if failure and scenario.shared else failure
+
+
+def _met(scenario: Scenario, action: str, point: int, way: str, store: JSON | None) -> str:
     try:
         with fresh_site(store, **scenario.settings) as site, ExitStack() as there:
             _prepare(scenario, site)
@@ -265,7 +302,8 @@ def _until(reached: Callable[[], bool], what: str) -> None:
     until = time.monotonic() + RECOVERY
     while not reached():
         assert time.monotonic() < until, f"after {RECOVERY:g} s: {what}"
-        time.sleep(0.02)
+        # A look costs processor time, which all others that wait have need of.
+        time.sleep(0.1)
 
 
 def _wake(pid: int) -> None:

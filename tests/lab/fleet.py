@@ -112,7 +112,8 @@ class Fleet:
         self._bridge.wait()
         if wrong := self._disagree():
             text = f"batch ({fault or 'no fault'}): {', '.join(done)}\n{wrong}"
-            self._result.violations.append(f"{text}\n{self._bridge.log[-3000:]}")
+            logs = f"{self._bridge.log[-4000:]}\n{self._engine.log[-4000:]}"
+            self._result.violations.append(f"{text}\n{logs}")
 
     def _drawn(self, size: int) -> Iterator[tuple[str, list[str], str]]:
         """What is done, the docker command, and whose process is killed instead."""
@@ -197,7 +198,8 @@ class Fleet:
         mounted = {path.name for path in self._site.mounted()}
         if records == engine and mounted == {volume for volume, _ in engine}:
             return ""
-        return f"records {dict(records)}\nengine {dict(engine)}\nmounted {mounted}"
+        users = [a["Users"] for a in self._site.values("attachments/").values()]
+        return f"records {dict(records)}\nengine {dict(engine)}\nmounted {mounted}\nusers {users}"
 
     def _records(self) -> Counter[TIED]:
         """How many mounts each container has of each volume, as the store has it."""

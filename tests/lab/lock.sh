@@ -8,7 +8,7 @@ mkdir -p build
 {
     echo "# Made by \`make lock\` (uv pip compile --universal) from pyproject.toml: do not edit."
     echo "# The same versions for Python 3.11 (Debian 12) to 3.13 (Debian 13), on Linux."
-    "$tool/bin/uv" pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+    "$tool/bin/uv" pip compile pyproject.toml --extra dev --extra cluster --universal --python-version 3.11 \
         --python /usr/bin/python3 --upgrade --no-header --no-annotate --quiet |
         grep -v "sys_platform == 'win32'"
 } >build/requirements.lock

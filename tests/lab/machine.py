@@ -15,6 +15,7 @@ import shlex
 import subprocess
 import time
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Self
 
@@ -43,13 +44,15 @@ ENGINE = {
     "exec-opts": ["native.cgroupdriver=cgroupfs"],
 }
 """The engine's own configuration, as an operator may have written it."""
+NUMBERS = count()
+"""Of the machines of this process: several may have the same name."""
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 INIT = """
 set -e
 mount --make-rprivate /
 mount -t tmpfs -o mode=755,size=2g machine {layers}
 mkdir {layers}/up {layers}/work {layers}/root
-mount -t overlay -o lowerdir=/,upperdir={layers}/up,workdir={layers}/work machine {layers}/root
+mount -t overlay -o lowerdir={tree},upperdir={layers}/up,workdir={layers}/work machine {layers}/root
 cd {layers}/root
 mkdir -p ./{checkout}
 mount --bind {checkout} ./{checkout}
@@ -74,10 +77,11 @@ mkdir -p etc/systemd/system etc/docker etc/tmpfiles.d
 ln -sf /dev/null etc/tmpfiles.d/tmp.conf  # which empties /tmp
 for unit in {masked}; do ln -s /dev/null etc/systemd/system/$unit; done
 echo '{engine}' > etc/docker/daemon.json
-hostname machine
-echo machine > etc/hostname
+hostname {name}
+echo {name} > etc/hostname
 tr -d - < /proc/sys/kernel/random/uuid > etc/machine-id
 ip link set lo up
+{more}
 mkdir .outside
 pivot_root . .outside
 umount --lazy /.outside
@@ -93,12 +97,23 @@ class Machine:
 
     folder
         A directory of its own, which it hides behind its memory.
+    name
+        Its host name.
+    more
+        Shell commands that prepare its root, their working directory, before it starts.
+    tree
+        The system that its files are of, if not this host's.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, name: str = "machine", more: str = "", tree: Path = Path("/")
+    ) -> None:
         self.folder = folder
+        self.name = name
+        self._more = more
+        self._tree = tree
         self._holder: subprocess.Popen[bytes] | None = None
-        self._cgroup = _hierarchy() / f"machine-{os.getpid()}-{folder.name}"
+        self._cgroup = _hierarchy() / f"machine-{os.getpid()}-{next(NUMBERS)}-{folder.name}"
 
     def __enter__(self) -> Self:
         (self.folder / "layers").mkdir(parents=True)
@@ -106,6 +121,9 @@ class Machine:
         init.write_text(
             INIT.format(
                 layers=shlex.quote(str(self.folder / "layers")),
+                name=self.name,
+                more=self._more,
+                tree=shlex.quote(str(self._tree)),
                 checkout=shlex.quote(str(ROOT)),
                 devices=" ".join(DEVICES),
                 masked=" ".join(MASKED),

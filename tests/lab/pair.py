@@ -16,6 +16,7 @@ from lab.cli import Cli
 from lab.docker import Engine
 from lab.etcd import Cluster
 from lab.site import NODE, Site
+from lab.wrapped import runtimes
 
 NODES = (NODE, "node2")
 DRIVER = "dsvolume"
@@ -48,10 +49,17 @@ class Pair:
 
     folder
         Everything of them is below. A socket's path ends after 107 bytes: keep it short.
+    runtime
+        That of their containers: ``runc``, or ``dsvolume``, which is dsvolume-runc.
+    settings
+        Of both sites.
     """
 
-    def __init__(self, folder: Path, cluster: Cluster, **settings: object) -> None:
+    def __init__(
+        self, folder: Path, cluster: Cluster, *, runtime: str = "runc", **settings: object
+    ) -> None:
         self._folder = folder
+        self._runtime = runtime
         self._settings = {"store": cluster.store(f"/{uuid4().hex}"), **settings}
         self._stack = ExitStack()
 
@@ -68,7 +76,8 @@ class Pair:
         folder = self._folder / node
         folder.mkdir(parents=True)
         site = stack.enter_context(Site(folder / "site", **self._settings))
-        engine = stack.enter_context(Engine(folder / "engine"))
+        wrapped = {"default-runtime": self._runtime, "runtimes": runtimes(site)}
+        engine = stack.enter_context(Engine(folder / "engine", **wrapped))
         driver = engine.plugins / f"{DRIVER}.sock"
         bridge = stack.enter_context(Bridge(folder, site, driver, engine.socket, node))
         stack.callback(_empty, engine)

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -148,6 +148,13 @@ class Site:
             self._looking = open_store(self.config, lambda: {"node": "looker"})
         return self._looking
 
+    def lose_store(self) -> None:
+        """The embedded store's files are gone; its managers must have been closed."""
+        self.store.close()
+        self._looking = None
+        for file in (self.root / "store").iterdir():
+            file.unlink()
+
     def values(self, prefix: str = "") -> Values:
         """All keys below a prefix and their values; owners come and go and are left out."""
         entries = self.store.list(prefix)
@@ -155,7 +162,8 @@ class Site:
 
     def mounted(self) -> list[Path]:
         """What is mounted below the root, in the order in which it was mounted."""
-        return [m.path for m in mounts.table() if m.path.is_relative_to(self.root)]
+        below = f"{self.root}/"
+        return [m.path for m in mounts.table() if f"{m.path}/".startswith(below)]
 
     def loops(self) -> dict[str, Path]:
         """The loop devices whose file lies below the root."""
@@ -209,28 +217,43 @@ class Site:
 
     def close(self) -> None:
         """Take everything from the host: processes, mounts, loop devices, files."""
-        for process in self._processes:
-            _kill(process)
-        for manager in self._managers:
-            # The store's file may be what a test has taken away.
-            with suppress(LibstorageError, OSError):
-                manager.close()
-        if self._looking is not None:
-            self._looking.close()
-        self._unmount_all()
-        self._remove_files()
+        # In reverse; what fails keeps nothing else from being taken away.
+        with ExitStack() as stack:
+            stack.callback(self._remove_files)
+            stack.callback(self._unmount_all)
+            if self._looking is not None:
+                stack.callback(self._looking.close)
+            for manager in self._managers:
+                # The store's file may be what a test has taken away.
+                stack.enter_context(suppress(LibstorageError, OSError))
+                stack.callback(manager.close)
+            for process in self._processes:
+                stack.callback(_kill, process)
 
     def _unmount_all(self) -> None:
+        mapped = [path for path in self.mounted() if path.suffix == ".rbd"]
         for path in reversed(self.mounted()):
-            if _quietly("umount", "-n", str(path)):
+            if path not in mapped and _quietly("umount", "-n", str(path)):
                 _quietly("umount", "-n", "--lazy", str(path))
+        self._free_loops()
+        # What is behind a loop device goes after it; else nobody finds the device any more.
+        for pid in psutil.pids():
+            # Read here: psutil's own look at all processes takes 20 times as long.
+            with suppress(OSError), open(f"/proc/{pid}/cmdline", errors="replace") as file:
+                words = file.read().split("\0")
+                if words[0].endswith("qemu-storage-daemon") and str(self.root) in " ".join(words):
+                    os.kill(pid, signal.SIGKILL)
+        for path in mapped:
+            _quietly("umount", "-n", str(path))
+        assert not self.mounted() and not self.loops(), (self.mounted(), self.loops())
+
+    def _free_loops(self) -> None:
         # A process that was killed may hold one until its writes are on the disk.
         until = time.monotonic() + 20
         while (left := self.loops()) and time.monotonic() < until:
             for device in left:
                 _quietly("losetup", "--detach", device)
             time.sleep(0.02)
-        assert not self.mounted() and not self.loops(), (self.mounted(), self.loops())
 
     def _remove_files(self) -> None:
         for folder, _, _ in os.walk(self.root):
@@ -241,7 +264,10 @@ class Site:
 
 
 def _quietly(*argv: str) -> int:
-    return subprocess.run(argv, capture_output=True, check=False, timeout=20).returncode
+    try:
+        return subprocess.run(argv, capture_output=True, check=False, timeout=20).returncode
+    except subprocess.TimeoutExpired:
+        return 1
 
 
 def _kill(process: "subprocess.Popen[str]") -> None:
@@ -276,7 +302,7 @@ def assert_clean(site: Site, *nodes: str, rebooted: bool = False) -> None:
     _assert_files(site, records, data, rebooted)
     for node in nodes or (NODE,):
         manager = site.manager(node)
-        assert manager.doctor() == []
+        assert (found := manager.doctor()) == [], found
         manager.close()
 
 

@@ -74,8 +74,6 @@ def faults(group: str, count: int, seed: int) -> dict[str, object]:
         "tests/functional/faults/test_sweep.py",
         DSVOLUME_GROUP=group,
         DSVOLUME_ROUNDS=count,
-        # Mostly they wait for a stopped process to count as gone.
-        DSVOLUME_WORKERS=16,
     )
 
 
@@ -172,6 +170,24 @@ def rebuild(count: int, seed: int) -> dict[str, object]:
     return pytest("tests/functional/verbs/test_rebuild.py", DSVOLUME_VOLUMES=count)
 
 
+def ceph(count: int, seed: int) -> dict[str, object]:
+    return pytest(
+        "tests/system/test_ceph_story.py",
+        DSVOLUME_VOLUMES=count,
+        DSVOLUME_AWAY=30,
+        DSVOLUME_KIB=64,
+    )
+
+
+def faults_on_ceph(count: int, seed: int) -> dict[str, object]:
+    return _struck("tests/functional/ceph/test_ceph_sweep.py", DSVOLUME_EVERY=count)
+
+
+def faults_on_mappers(count: int, seed: int) -> dict[str, object]:
+    name = "test_a_death_at_any_point_leaves_no_device_of_the_kernel"
+    return _struck(f"tests/system/test_guest.py::{name}", DSVOLUME_EVERY_IN_GUEST=count)
+
+
 def events(count: int, seed: int) -> dict[str, object]:
     report = ROOT / "build" / "events.jsonl"
     report.parent.mkdir(exist_ok=True)
@@ -180,6 +196,14 @@ def events(count: int, seed: int) -> dict[str, object]:
         "tests/integration/test_events_engine.py", DSVOLUME_EVENTS=count, DSVOLUME_REPORT=report
     )
     return {**told, "figures": [json.loads(line) for line in report.read_text().splitlines()]}
+
+
+def terraform(count: int, seed: int) -> dict[str, object]:
+    return pytest("tests/terraform", DSVOLUME_TERRAFORM=1)
+
+
+def releases(count: int, seed: int) -> dict[str, object]:
+    return pytest("tests/terraform/test_release.py", DSVOLUME_RELEASE=1)
 
 
 def fresh(count: int, seed: int) -> dict[str, object]:
@@ -266,6 +290,27 @@ SOAKS = {
         "volumes beside snapshots and clones",
         rebuild,
     ),
+    "ceph": Soak(
+        "Two hosts with Docker on Ceph: the seed's story; an OSD stops for 30 s under load and "
+        "nothing is lost; a lost store is made anew under running containers that never notice; "
+        "1 MiB at 50,000 B/s and 64 KiB at 2,000 B/s",
+        100,
+        "volumes under a lost store",
+        ceph,
+    ),
+    "faults-ceph": Soak(
+        "Every verb on Ceph, killed at every point, leaves no orphan image, snapshot, clone or "
+        "mapping",
+        1,
+        "of each so many points",
+        faults_on_ceph,
+    ),
+    "faults-mappers": Soak(
+        "Every verb that maps an image by krbd or rbd-nbd, killed, leaves no device",
+        4,
+        "of each so many points",
+        faults_on_mappers,
+    ),
     "jobs": Soak(
         "Three minions of a master: a job creates each name once, and all answer the same",
         50,
@@ -278,6 +323,19 @@ SOAKS = {
         10000,
         "events in each burst",
         events,
+    ),
+    "terraform": Soak(
+        "Four hosts become a Salt cluster; roles change, hosts come, go and die, and no other is "
+        "touched",
+        1,
+        "run",
+        terraform,
+    ),
+    "releases": Soak(
+        "Plain hosts with the other Debian release, let in as a user with sudo, become a cluster",
+        1,
+        "run",
+        releases,
     ),
     "fresh": Soak("The README's commands work on the other Debian release", 1, "machine", fresh),
 }

@@ -22,6 +22,22 @@ WORDS = (
     *((FAST, "RATE MB/s"), (LOOP, '"7:N"')),
 )
 
+FRONT = r"""
+exec 2>&1
+docker() {
+    if [ "$1" = run ]; then shift; set -- run --network=none "$@"; fi
+    command docker "$@" 2>&1
+}
+rate() {
+    awk '/records in/ { bytes = $1 * 4096 }
+        /^real/ { seconds = $2 * 60 + $3; if (!seconds) seconds = 0.01 }
+        END { rate = bytes / seconds
+            if (rate < 1e6) printf "%.0f kB/s\n", rate / 1e3
+            else printf "%.1f MB/s\n", rate / 1e6 }'
+}
+"""
+"""What a story asks of bash: containers without a network, and a rate as dd would tell it."""
+
 Run = Callable[[str], Said]
 """Runs a command of the story in a shell, with the errors among what it says."""
 
@@ -33,11 +49,11 @@ class Story:
     path
         Its text: a paragraph of introduction, then the commands.
     mounts
-        Where volumes are mounted, MOUNTS in the text.
+        Where volumes are mounted, on each host of the story; MOUNTS in the text.
     """
 
-    def __init__(self, path: Path, mounts: Path) -> None:
-        self._mounts = str(mounts)
+    def __init__(self, path: Path, *mounts: Path) -> None:
+        self._mounts = [str(root) for root in mounts]
         self.lines = _full(path.read_text().partition("\n\n")[2].splitlines())
 
     def told(self, run: Run) -> list[str]:
@@ -46,14 +62,15 @@ class Story:
         for line in self.lines:
             if not line.startswith("$ "):
                 continue
-            said = run(line.removeprefix("$ ").replace("MOUNTS", self._mounts))
+            said = run(line.removeprefix("$ ").replace("MOUNTS", self._mounts[0]))
             lines += [line, *said.lines]
             if said.status:
                 lines.append(f"exit status {said.status}")
         return _full([self._alike(line) for line in lines])
 
     def _alike(self, line: str) -> str:
-        line = line.replace(self._mounts, "MOUNTS")
+        for root in self._mounts:
+            line = line.replace(root, "MOUNTS")
         for pattern, word in WORDS:
             line = re.sub(pattern, word, line)
         return line

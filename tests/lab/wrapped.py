@@ -81,16 +81,18 @@ class Host:
 @contextmanager
 def docker_host(folder: Path, *, unified: bool = False, **settings: Any) -> Iterator[Host]:
     """All started, the engine as it is set (``docker.py``); nothing stays."""
-    with Site(folder / "site") as site:
-        arguments = [f"--dsvolume-run-dir={site.config.run_dir}"]
-        runtimes = {"dsvolume": {"path": str(WRAPPER), "runtimeArgs": arguments}}
-        with (
-            Engine(folder / "engine", unified=unified, runtimes=runtimes, **settings) as engine,
-            Bridge(
-                folder / "bridge", site, engine.plugins / f"{DRIVER}.sock", engine.socket
-            ) as bridge,
-        ):
-            yield Host(site, engine, bridge)
+    with (
+        Site(folder / "site") as site,
+        Engine(folder / "engine", unified=unified, runtimes=runtimes(site), **settings) as engine,
+        Bridge(folder / "bridge", site, engine.plugins / f"{DRIVER}.sock", engine.socket) as bridge,
+    ):
+        yield Host(site, engine, bridge)
+
+
+def runtimes(site: Site) -> dict[str, Any]:
+    """The engine's setting that lets it know the wrapper, for a site's volumes."""
+    arguments = [f"--dsvolume-run-dir={site.config.run_dir}"]
+    return {"dsvolume": {"path": str(WRAPPER), "runtimeArgs": arguments}}
 
 
 def until(reached: Callable[[], object], seconds: float = 5) -> None:

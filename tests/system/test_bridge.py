@@ -11,6 +11,20 @@ from lab.bridge import Bridge
 from lab.docker import IMAGE, Engine
 from lab.site import NODE, Site
 
+DIES = """
+import os, signal
+from pathlib import Path
+from libstorage.manager.memory import AttachmentMemory
+follow = AttachmentMemory.follow
+def dies(self, name):
+    flag = Path({flag!r})
+    if flag.exists():
+        flag.unlink()
+        os.kill(os.getpid(), signal.SIGKILL)
+    follow(self, name)
+AttachmentMemory.follow = dies
+"""
+"""The store has been written to, and this host has not noted it yet."""
 EXT4 = ("--opt=policy=local", "--opt=fstype=ext4", "--opt=size=8")
 
 
@@ -130,3 +144,19 @@ def test_sigterm_lets_what_was_begun_end(
     bridge.start()
     assert running.wait(60) == 0
     until(lambda: site.values("attachments/") == {})
+
+
+def test_a_mount_that_only_the_store_knows_of_is_found(
+    engine: Engine, site: Site, tmp_path: Path
+) -> None:
+    driver, flag = engine.plugins / f"dsvolume{uuid4().hex[:8]}.sock", tmp_path / "flag"
+    dies = DIES.format(flag=str(flag))
+    with Bridge(tmp_path / "b", site, driver, engine.socket, held=True, before=dies) as bridge:
+        engine("volume", "create", "--driver", driver.stem, *EXT4, "vol")
+        flag.touch()
+        ended = engine.client("run", "--rm", "--network=none", "-v", "vol:/x", IMAGE, "true")
+        assert "restarted in the midst" in ended.stderr and not flag.exists()
+        bridge.wait()
+        until(lambda: users(site) == [] and site.mounted() == [])
+        assert engine.run("-v", "vol:/x", IMAGE, "echo", "done") == "done"
+        engine("volume", "rm", "vol")

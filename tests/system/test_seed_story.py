@@ -7,25 +7,10 @@ import pytest
 
 from lab.cli import Cli, plugin_of_docker
 from lab.site import assert_clean
-from lab.story import Story
+from lab.story import FRONT, Story
 from lab.wrapped import Host, docker_host
 
 TEXT = Path(__file__).with_name("seed_story.txt")
-FRONT = r"""
-exec 2>&1
-docker() {
-    if [ "$1" = run ]; then shift; set -- run --network=none "$@"; fi
-    command docker --config CONFIG --host unix://SOCKET "$@" 2>&1
-}
-rate() {
-    awk '/records in/ { bytes = $1 * 4096 }
-        /^real/ { seconds = $2 * 60 + $3; if (!seconds) seconds = 0.01 }
-        END { rate = bytes / seconds
-            if (rate < 1e6) printf "%.0f kB/s\n", rate / 1e3
-            else printf "%.1f MB/s\n", rate / 1e6 }'
-}
-"""
-"""What is asked of the shell: this engine, and a rate as dd would tell it."""
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +22,9 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
 
 def test_the_seeds_story_is_told_by_containers(host: Host, tmp_path: Path) -> None:
     config = plugin_of_docker(tmp_path / "docker")
-    front = FRONT.replace("CONFIG", str(config)).replace("SOCKET", str(host.engine.socket))
-    cli = Cli(host.bridge.admin)
+    engine = {"DOCKER_CONFIG": str(config), "DOCKER_HOST": f"unix://{host.engine.socket}"}
+    cli = Cli(host.bridge.admin, **engine)
     story = Story(TEXT, host.site.config.mount_root)
-    assert story.told(lambda command: cli.run(["bash", "-c", front + command])) == story.lines
+    assert story.told(lambda command: cli.run(["bash", "-c", FRONT + command])) == story.lines
     cli.tidy()
     assert_clean(host.site)

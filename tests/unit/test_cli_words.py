@@ -166,6 +166,7 @@ def test_the_command_is_the_first_words(
 def test_commands_are_those_of_the_seed_and_the_design() -> None:
     top = "create rm info ls usage rollback events resize mount umount undelete protect unprotect"
     top += " operations doctor version fence drain undrain force-detach forget-node label nodes"
+    top += " flatten adopt capacity"
     assert set(members("")) == set(top.split())
     assert set(members("snapshot")) == {"create", "rm", "ls", "info", "clone", "rollback"}
     assert set(members("qos")) == {

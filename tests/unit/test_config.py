@@ -69,6 +69,17 @@ def test_capacity_is_merged_and_may_be_named_without_saying_anything() -> None:
     assert load("node1", {"capacity": {}}).near_full == 85
 
 
+def test_ceph_is_merged_and_its_user_may_be_named_as_ceph_does() -> None:
+    config = load("node1", {"ceph": {"pool": "fast"}}, {"ceph": {"client": "client.web"}})
+    assert config.ceph == {
+        "conf": "/etc/ceph/ceph.conf",
+        "client": "web",
+        "pool": "fast",
+        "namespace": "",
+        "mapper": "auto",
+    }
+
+
 def test_loading_never_changes_the_defaults() -> None:
     before = repr(DEFAULTS)
     load("node1", {"events": {"retention": 1}, "store": {"kind": "embedded", "x": 1}})
@@ -147,6 +158,11 @@ def test_a_root_behind_a_symlink_is_the_one_that_the_mount_table_shows(tmp_path:
         ("capacity", {"near_full": None}),
         ("capacity", {"near_full": True}),
         ("capacity", {"nearly_full": 85}),
+        ("ceph", "fast"),
+        ("ceph", {"pool": ""}),
+        ("ceph", {"client": 7}),
+        ("ceph", {"namespace": None}),
+        ("ceph", {"keyring": "/etc/ceph/keyring"}),
         ("qos", "/docker"),
         ("qos", {"cgroup": "docker"}),
         ("qos", {"cgroups": "/docker"}),

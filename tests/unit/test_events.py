@@ -105,7 +105,7 @@ def test_a_success_reads_as_operators_know_it(
 
 
 def test_storage_that_is_near_full_is_news_and_no_success(events: Events) -> None:
-    data = {"Controller": "ds-local", "Percent": 87, "MBSize": 102400}
+    data = {"Controller": "ds-local", "Percent": 87, "MBSize": 102400, "On": "node1"}
     event = events.success("ds-local", "near_full", {"door": "doctor"}, **data).value
     assert event["Text"] == "Storage near full: 87 % of 102400 MB used on node1"
     assert (event["Subject"], event["Volume"], event["Success"]) == ("storage", "ds-local", True)

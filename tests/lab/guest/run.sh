@@ -4,7 +4,8 @@
 #
 # The guest is emulated by qemu in software (no KVM needed): the distribution's kernel with all its modules and
 # cgroup v2 only, on this machine's root file system as it is. Whatever it changes there is gone in the end,
-# except in FOLDER, which it sees as /run/lab. It has no network. FOLDER/console keeps what its kernel said.
+# except in FOLDER, which it sees as /run/lab. Its network ends at the tap device LAB_TAP; without one it has none.
+# FOLDER/console keeps what its kernel said.
 set -euo pipefail
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
@@ -16,19 +17,22 @@ rm -f "$FOLDER/status"
 : >"$FOLDER/output" >"$FOLDER/console"
 echo "$GUEST/linux/lib/modules/$(<"$GUEST/version")" >"$FOLDER/modules"
 
-shares=()
+devices=()
 share() { # share NAME FOLDER OPTIONS: a folder that the guest mounts by its name
-    shares+=(-fsdev "local,id=$1,path=${2//,/,,},security_model=none,multidevs=remap$3")
-    shares+=(-device "virtio-9p-pci,fsdev=$1,mount_tag=$1")
+    devices+=(-fsdev "local,id=$1,path=${2//,/,,},security_model=none,multidevs=remap$3")
+    devices+=(-device "virtio-9p-pci,fsdev=$1,mount_tag=$1")
 }
 share root / ,readonly=on
 share lab "$FOLDER" ""
+if [[ -n ${LAB_TAP:-} ]]; then
+    devices+=(-netdev "tap,id=net,ifname=$LAB_TAP,script=no,downscript=no" -device virtio-net-pci,netdev=net,romfile=)
+fi
 # the guest ends with this script, whatever ends it: qemu with its timeout, that with its parent
 setpriv --pdeathsig TERM timeout --kill-after 5 "$SECONDS_GIVEN" qemu-system-x86_64 \
     -machine q35 -accel tcg,thread=multi -cpu max -smp 2 -m "$MEMORY" \
     -nodefaults -nographic -no-reboot -serial "file:${FOLDER//,/,,}/console" \
     -kernel "$GUEST/vmlinuz" -initrd "$GUEST/initrd.gz" -append "console=ttyS0 quiet panic=-1 mitigations=off" \
-    "${shares[@]}" </dev/null &
+    "${devices[@]}" </dev/null &
 guest=$!
 tail --pid=$guest --sleep-interval 0.2 -n +1 -f "$FOLDER/output"
 ended=0

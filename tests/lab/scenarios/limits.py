@@ -1,12 +1,13 @@
 """QoS: profiles, volumes that they limit, and mounts with limits."""
 
 from contextlib import suppress
+from dataclasses import replace
 
 from lab.faults import Scenario
-from libstorage.errors import NoSuchProfile
+from libstorage.errors import NoSuchProfile, Unsupported, VolumeExists
 from libstorage.manager import Given, VolumeManager
 
-from .words import FAST, KINDS, OTHER, SLOWER, V, assert_intact, write_marker
+from .words import FAST, GROWN, KINDS, OTHER, SLOWER, V, assert_intact, write_marker
 
 
 def scenarios() -> list[Scenario]:
@@ -44,6 +45,14 @@ def _on_limits(kind: str) -> list[Scenario]:
         used_limited(manager)
         manager.mount(V, id="b")
 
+    def keep(manager: VolumeManager) -> None:
+        with suppress(VolumeExists):
+            manager.snapshot_create(f"{V}@s")
+
+    def grow(manager: VolumeManager) -> None:
+        with suppress(Unsupported):  # of a mounted ext4, by this host's kernel
+            manager.resize(V, GROWN[kind])
+
     def as_recorded(manager: VolumeManager) -> None:
         assert not [f for f in manager.doctor() if f["Kind"] == "limit"]
         manager.qos.edit(profile, SLOWER)
@@ -55,7 +64,7 @@ def _on_limits(kind: str) -> list[Scenario]:
         assert rates == ({limits["write_bw"]} if on else set()), record
         assert_intact(manager)
 
-    return [
+    scenarios = [
         Scenario(
             f"qos_apply-{kind}", used_limited, lambda m: m.qos.apply("other", [V]), as_recorded
         ),
@@ -68,9 +77,12 @@ def _on_limits(kind: str) -> list[Scenario]:
         Scenario(
             f"unmount_limited-{kind}", used_limited, lambda m: m.unmount(V, id="a"), as_recorded
         ),
+        Scenario(f"snapshot_limited-{kind}", used_limited, keep, as_recorded),
+        Scenario(f"resize_limited-{kind}", used_limited, grow, as_recorded),
         Scenario(f"join_limited-{kind}", used_limited, lambda m: m.mount(V, id="b"), as_recorded),
         Scenario(f"leave_limited-{kind}", used_twice, lambda m: m.unmount(V, id="b"), as_recorded),
     ]
+    return [replace(scenario, shared=True) for scenario in scenarios]
 
 
 def _on_profiles() -> list[Scenario]:

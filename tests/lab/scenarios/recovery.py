@@ -1,5 +1,6 @@
 """The doctor himself meets a fault."""
 
+import functools
 import os
 from contextlib import suppress
 
@@ -11,11 +12,14 @@ from libstorage.manager import VolumeManager
 def recovery(victim: Scenario) -> Scenario:
     """The fault comes while the doctor recovers what a killed verb has left."""
 
+    @functools.cache
+    def middle() -> int:
+        """In the middle of the verb: after its first command, or half of its points."""
+        return len(points_of(victim, "kill")) // 2 + 1
+
     def left_behind(manager: VolumeManager) -> None:
         victim.prepare(manager)
-        # In the middle of the verb: after its first command, or half of its points.
-        counted = points_of(victim, "kill")
-        pid, pipe = fork_victim(manager.config, victim.act, Trap(len(counted) // 2 + 1, "kill"))
+        pid, pipe = fork_victim(manager.config, victim.act, Trap(middle(), "kill"))
         os.close(pipe)
         os.waitpid(pid, 0)
 
@@ -24,4 +28,4 @@ def recovery(victim: Scenario) -> Scenario:
             manager.doctor(fix=True)
 
     name = f"doctor_after_{victim.name}"
-    return Scenario(name, left_behind, doctor, victim.check, victim.settings)
+    return Scenario(name, left_behind, doctor, victim.check, victim.settings, victim.shared)

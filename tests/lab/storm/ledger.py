@@ -118,7 +118,7 @@ class Ledger:
         The lines that matter: what was said about a volume, or an Id, between two moments.
 
         began, ended
-            Of the monotonic clock; 0 and 0: the last ones.
+            Of the monotonic clock; 0 and 0: the last ones. Of many, those at both ends are shown.
         """
         lines = []
         with open(self.path) as file:
@@ -128,7 +128,9 @@ class Ledger:
                     continue
                 if volume in names.split() or (id is not None and id in text):
                     lines.append(f"  {at} {text[:330]}")
-        return "\n".join(lines[-MOST:] if not ended else lines[:MOST])
+        if ended and len(lines) > MOST:
+            lines[MOST // 2 : -MOST // 2] = [f"  ... {len(lines) - MOST} more"]
+        return "\n".join(lines[-MOST - 1 :])
 
     def _write_down(self, changes: Sequence[Change]) -> None:
         now = time.monotonic()

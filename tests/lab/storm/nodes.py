@@ -14,7 +14,7 @@ TESTS = Path(__file__).resolve().parents[2]
 
 AGENT = """
 with open(arguments[0], "a", buffering=1) as log:
-    manager.agent().run(lambda text: print(text, file=log))
+    manager.agent().run(lambda text: print(f"{time.monotonic():.3f} {text}", file=log))
 """
 WORKER = """
 sys.path.insert(0, arguments[0])

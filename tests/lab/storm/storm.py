@@ -15,6 +15,7 @@ from lab.network import Network
 from lab.scenarios import FAST
 from lab.site import KEEPS_TRASH, Site
 from lab.storm import calls
+from lab.storm.disk import Disk
 from lab.storm.faults import Faults
 from lab.storm.ledger import Ledger
 from lab.storm.nodes import Node
@@ -48,6 +49,8 @@ class Result:
     outcomes: dict[str, int] = field(default_factory=dict)
     operations: int = 0
     takeovers: int = 0
+    still: float = 0.0
+    """Seconds in which the machine's disk stood still: as good as a fault."""
     longest: float = 0.0
     """Seconds of calm in which an operation was there, at most."""
     recovered: float = 0.0
@@ -56,6 +59,7 @@ class Result:
     def report(self) -> str:
         """What went wrong, and how it is played again."""
         head = f"{len(self.violations)} violations; DSVOLUME_SEED={self.seed}, {dict(self.faults)}"
+        head += f", the disk stood still for {self.still:.1f} s"
         return "\n\n".join([head, *self.violations[:8]])
 
     def summary(self) -> dict[str, object]:
@@ -66,6 +70,7 @@ class Result:
             "outcomes": self.outcomes,
             "operations": self.operations,
             "operations and mounts taken over": self.takeovers,
+            "the disk stood still, seconds": round(self.still, 1),
             "longest operation, seconds without a fault": round(self.longest, 1),
             "all in order after the last kill, seconds": round(self.recovered, 1),
         }
@@ -91,6 +96,7 @@ def storm(folder: Path, seed: int, seconds: float) -> Result:
             auto_compaction_retention="5m",
         ) as cluster,
         ExitStack() as sites,
+        Disk(folder) as disk,
     ):
         logs = folder / "logs"
         logs.mkdir()
@@ -102,7 +108,8 @@ def storm(folder: Path, seed: int, seconds: float) -> Result:
             site.enter = network.enter(name)
             sites.enter_context(site)
             nodes.append(Node(name, site, logs, WORKERS, choose.randrange(10**6)))
-        _Storm(nodes, cluster, Faults(nodes, network, cluster, choose), choose, result, logs).run()
+        faults = Faults(nodes, network, cluster, choose)
+        _Storm(nodes, cluster, faults, choose, result, logs, disk).run()
     return result
 
 
@@ -115,8 +122,10 @@ class _Storm:
         choose: random.Random,
         result: Result,
         logs: Path,
+        disk: Disk,
     ) -> None:
         self._logs = logs
+        self._disk = disk
         self._nodes = nodes
         self._cluster = cluster
         self._faults = faults
@@ -237,9 +246,9 @@ class _Storm:
 
     def _until(self, left: Callable[[], object], what: str) -> None:
         """Wait until nothing is left."""
-        until = time.monotonic() + RECOVERY
+        began = time.monotonic()
         found: object = True
-        while found and time.monotonic() < until:
+        while found and self._calm_between(began, time.monotonic()) < RECOVERY:
             with suppress(LibstorageError):
                 found = left()
             time.sleep(0.1)
@@ -287,6 +296,7 @@ class _Storm:
         made = calls.read(self._logs)
         result.calls, result.outcomes = len(made), calls.outcomes(made)
         result.operations, result.takeovers = len(ledger.lives), ledger.takeovers
+        result.still = sum(end - start for start, end in self._disk.windows())
         store = EtcdStore(EtcdSettings.read(self._settings), describe=dict, lease=1)
         now = {e.key: e.value for e in store.list("") if e.key.split("/")[0] + "/" in _WATCHED}
         there = {v["Id"] for v in store.values("volumes/")}
@@ -298,18 +308,31 @@ class _Storm:
             result.violations.append(f"the watch of the store has missed changes of {keys}")
         result.violations += calls.check(made, ledger, there)
         for life in ledger.lives:
-            lasted = self._calm_between(life.began, life.ended or time.monotonic())
+            ended = life.ended or time.monotonic()
+            lasted = self._calm_between(life.began, ended)
             result.longest = max(result.longest, lasted)
             if lasted > RECOVERY:
                 result.violations.append(
                     f"the {life.verb} of {life.volume} was there for {lasted:.1f} s without a "
-                    f"fault\n{ledger.about(life.volume, life.began, life.began + lasted)}"
+                    f"fault\n{ledger.about(life.volume, life.began, ended)}"
+                    f"\n{self._agents_on(life.volume)}"
                 )
 
+    def _agents_on(self, volume: str) -> str:
+        """What the agents have said last about a volume."""
+        said = []
+        for path in sorted(self._logs.glob("*.agent")):
+            lines = [line for line in path.read_text().splitlines() if volume in line.split()]
+            said += [f"  {path.stem}: {line[:330]}" for line in lines[-5:]]
+        return "\n".join(said)
+
     def _calm_between(self, began: float, ended: float) -> float:
-        """Seconds between two moments in which there was no fault."""
-        faulty = sum(max(0.0, min(ended, end) - max(began, start)) for start, end in self._windows)
-        return ended - began - faulty
+        """Seconds between two moments in which there was no fault, and the disk wrote."""
+        calm, at = 0.0, began
+        for start, end in sorted([*self._windows, *self._disk.windows(), (ended, ended)]):
+            calm += max(0.0, min(start, ended) - at)
+            at = max(at, end)
+        return calm
 
     def _put_away(self) -> None:
         """Everything can be removed, and leaves nothing."""
