@@ -278,6 +278,10 @@ def test_what_cannot_be_limited_says_so(
         ):
             with pytest.raises(Unsupported, match=says.replace("v is", "[vw] is")):
                 ask()
+        # That it be limited no more, it is already.
+        assert [row["QoSState"] for row in manager.qos.disable(["image", "v"])] == [False, False]
+        with pytest.raises(NoSuchVolume):
+            manager.qos.disable(["v", "nope"])
 
 
 def test_nothing_named_is_refused(manager: VolumeManager, site: Site) -> None:

@@ -219,14 +219,14 @@ class QoS:
     def disable(
         self, names: Sequence[str], *, everywhere: bool = False, **call: Unpack[Call]
     ) -> list[JSON]:
-        """Let volumes be limited no more; the rest as enable."""
+        """Let volumes be limited no more: nothing to do for those that cannot be."""
         return self._switch(False, names, everywhere, call)
 
     def _switch(self, on: bool, names: Sequence[str], everywhere: bool, call: Call) -> list[JSON]:
         verb = "qos_enable" if on else "qos_disable"
         if not names and not everywhere:
             raise InvalidInput(f"{verb.replace('_', ' ')} needs a volume, or global=True")
-        self._check(verb, names, {}, call)
+        self._check(verb, names, {}, call, limits=on)
         if everywhere and not call.get("test"):
             self._switch_all(on, call)
 
@@ -275,13 +275,16 @@ class QoS:
             self._limiter.enforce(name)
         return record
 
-    def _check(self, verb: str, names: Iterable[str], arguments: JSON, call: Call) -> None:
-        """All of several volumes can be limited, before the first is touched."""
+    def _check(
+        self, verb: str, names: Iterable[str], arguments: JSON, call: Call, *, limits: bool = True
+    ) -> None:
+        """All of several volumes are there, and can be limited, before the first is touched."""
         for name in names:
             told = self._begin(name, call)
             with self._events.refusals(name, verb, told.by, test=told.test, **arguments):
                 volume = self._lookup.known(name, told.deadline)[1]
-                need_limits(self._context.controller(volume), volume)
+                if limits:
+                    need_limits(self._context.controller(volume), volume)
 
     def follow(self, name: str | None = None) -> None:
         """Bring this node's limits after a change by another: of all volumes here, or of one."""

@@ -300,7 +300,7 @@ class Client:
             connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         except (OSError, ValueError) as exc:
             self.drop(connection)
-            raise broken(exc, seconds) from exc
+            raise broken(exc, seconds, greeting=endpoint.secure) from exc
         return connection
 
     def drop(self, connection: http.client.HTTPConnection) -> None:
@@ -344,20 +344,30 @@ def headers(token: str | None) -> dict[str, str]:
     return {"Content-Type": "application/json"} | ({"Authorization": token} if token else {})
 
 
-def broken(exc: Exception, seconds: float, *, sent: bool = False, stay: bool = False) -> Failed:
-    """What a connection's error comes to."""
+def broken(
+    exc: Exception,
+    seconds: float,
+    *,
+    sent: bool = False,
+    stay: bool = False,
+    greeting: bool = False,
+) -> Failed:
+    """What a connection's error comes to; in the ``greeting`` TLS is being agreed on."""
     closed = isinstance(exc, ssl.SSLEOFError | ssl.SSLZeroReturnError)
     lasting = isinstance(exc, ssl.SSLError) and not closed
-    return Failed(_in_words(exc, seconds), sent=sent, stay=stay, lasting=lasting)
+    words = _in_words(exc, seconds, greeting)
+    return Failed(words, sent=sent, stay=stay, lasting=lasting)
 
 
-def _in_words(exc: Exception, seconds: float) -> str:
+def _in_words(exc: Exception, seconds: float, greeting: bool) -> str:
     """Why an endpoint did not serve."""
     if isinstance(exc, TimeoutError):
         return f"no answer within {seconds:.1f} s"
     if isinstance(exc, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted ({exc.verify_message}): check dsvolume:store:ca"
-    if isinstance(exc, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+    # What does not speak TLS closes, or resets, at the first byte that it does not understand.
+    cut = (*((ConnectionResetError,) if greeting else ()), ssl.SSLEOFError, ssl.SSLZeroReturnError)
+    if isinstance(exc, cut):
         return "it closed the connection; should it not speak TLS, write http://"
     if isinstance(exc, http.client.RemoteDisconnected):
         return "it closed the connection; should it speak TLS, write https://"
