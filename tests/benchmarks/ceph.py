@@ -53,7 +53,7 @@ def stories(place: Place) -> list[Story]:
         Story(life, lambda: partial(_life, on_ceph(place))),
         Story((*kept, *sizes), lambda: _kept(on_ceph(place))),
         Story(("ceph.many_120",), lambda: partial(_creates, on_ceph(place)), most=3),
-        Story(tuple(FIO), lambda: _fio(on_ceph(place)), most=5),
+        Story(tuple(FIO), lambda: _fio(on_ceph(place)), most=15),
     ]
 
 
@@ -324,7 +324,7 @@ FIO = {
 FIO_MB = 256
 HOSTS = ("/usr", "/lib", "/lib64")
 """Trees of the host in which a container finds fio and its libraries."""
-FIO_SECONDS = 4
+FIO_SECONDS = 2
 
 
 def _fio(place: CephPlace) -> Callable[[int], Steps]:
