@@ -153,7 +153,10 @@ class RbdImages:
             with self._connection.pool(doing) as pool:
                 rbd.RBD().remove(pool, id)
         except rbd.ImageHasSnapshots:
-            raise BackendError(f"{self.path(id)} still has snapshots; remove them first") from None
+            raise BackendError(
+                f"{self.path(id)} still has snapshots that others made; look at them with rbd snap "
+                f"ls {self.path(id)}, remove them, and try again"
+            ) from None
         except rbd.ImageNotFound:
             # It says so, too, where a full pool has no room for its trash.
             if self.exists(id):
