@@ -47,7 +47,9 @@ cp {folder}/host_key.pub etc/ssh/ssh_host_ed25519_key.pub
 cat {folder}/../id.pub > root/.ssh/authorized_keys
 chown -R 0:0 root/.ssh && chmod 700 root root/.ssh && chmod 600 root/.ssh/*
 printf 'UsePAM no\\nUseDNS no\\nPasswordAuthentication no\\n' > etc/ssh/sshd_config
-printf '[global]\\nno-index = true\\nfind-links = {wheels}\\n' > etc/pip.conf
+# the checkout may be in /root, which hosts have to themselves
+mkdir -p opt/wheels && mount --bind {wheels} opt/wheels
+printf '[global]\\nno-index = true\\nfind-links = /opt/wheels\\n' > etc/pip.conf
 printf '127.0.0.1 localhost\\n{address} {name}\\n' > etc/hosts
 # what cloud-init and Salt of this host would bring along
 rm -rf usr/local/bin/salt* opt/libstorage

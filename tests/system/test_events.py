@@ -30,6 +30,8 @@ RUN = [
     "CONTAINER destroy",
 ]
 """What ``docker run --rm`` with a volume is, in order."""
+LATER = [*RUN[:4], *RUN[5:7], RUN[4], RUN[7]]
+"""The same of Docker 26, which tells of the end when it has given back the volumes."""
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +107,7 @@ def test_both_are_one_stream_in_order_of_time(cli: Cli, engine: Engine) -> None:
 def test_a_run_is_told_step_by_step(cli: Cli, engine: Engine) -> None:
     with live(cli) as watching:
         id = run(engine)
-        assert told(watching.until(f"container destroy {id}"), id) == RUN
+        assert told(watching.until(f"container destroy {id}"), id) in (RUN, LATER)
 
 
 def test_dockers_lines_are_dockers(cli: Cli, engine: Engine) -> None:
@@ -135,16 +137,13 @@ def test_it_begins_with_what_happens_then(cli: Cli, engine: Engine) -> None:
 
 
 def test_it_is_interrupted_as_dockers_own(cli: Cli, engine: Engine) -> None:
-    own = engine.begin("events", "--since=1h")
-    assert own.stdout and own.stdout.readline()
+    """Docker's own ends with 130, too; that of 26.1 only with the next event."""
     with live(cli) as watching:
         run(engine)
         watching.until("(from libstorage) Unmount")
         # Not as a terminal does, which tells both: docker alone is told.
         watching.process.send_signal(signal.SIGINT)
-        own.send_signal(signal.SIGINT)
-        assert watching.process.wait(20) == own.wait(20) == 130
-    own.communicate()
+        assert watching.process.wait(20) == 130
 
 
 def test_it_ends_at_a_time_to_come(cli: Cli, engine: Engine) -> None:
@@ -168,7 +167,7 @@ def test_the_past_is_sorted_exactly(cli: Cli, engine: Engine) -> None:
     lines = cli("events", "--since=10m", "--until=0s").lines
     assert times(lines) == sorted(times(lines))
     mine = [line for line in lines if id in line or "vol: (from libstorage)" in line]
-    assert told(mine[-12:], id)[-8:] == RUN
+    assert told(mine[-12:], id)[-8:] in (RUN, LATER)
     rows = [json.loads(line) for line in _json(cli, "--since=10m", "--until=0s")]
     assert len(rows) >= len(lines)
     assert {"Type", "Action", "Actor"} <= next(row for row in rows if "Action" in row).keys()

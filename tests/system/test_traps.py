@@ -243,14 +243,15 @@ def test_a_copy_comes_with_the_live_mounts_id(
 def test_a_copy_fails_and_gives_back_the_containers_mount(
     plugin: Plugin, engine: Engine, tmp_path: Path
 ) -> None:
-    """12: Docker unmounts all volumes of the container, as if the copy had mounted them."""
+    """12: Docker 20.10 unmounts all volumes of the container, as if the copy had mounted them."""
     one = start(engine, plugin.make())
     assert until(lambda: plugin.tied(one))
     with plugin.proxy.holding("Mount", NEVER) as held:
         copying = engine.begin("cp", f"{one}:/x", str(tmp_path))
         held.wait()
     assert copying.communicate(timeout=60) and copying.returncode
-    assert plugin.mounted() is plugin.right
+    mended = not engine("version", "--format={{.Server.Version}}").startswith("20.")
+    assert plugin.mounted() is (plugin.right or mended)
     engine("rm", "--force", one)
     assert until(lambda: not plugin.mounted())
 
