@@ -60,7 +60,8 @@ etcd_server() {
 has_sshd() { [[ -x $SSHD && -x build/openssh/usr/bin/sudo ]]; }
 ssh_server() { # with what Debian keeps apart from it, and sudo, laid over a root as it is
     { [[ $EUID -ne 0 ]] || update; } && rm -rf build/openssh && mkdir build/openssh &&
-        (cd build/openssh && "${APT[@]}" download openssh-server openssh-sftp-server libwrap0 sudo &&
+        (cd build/openssh && # the last of them there is since Debian 13
+            "${APT[@]}" download openssh-server openssh-sftp-server libwrap0 sudo $(apt-cache pkgnames libwtmpdb0) &&
             for package in *.deb; do dpkg-deb --extract "$package" . || exit; done &&
             rm -- *.deb && if [[ -d lib ]]; then cp -a lib/. usr/lib/ && rm -r lib; fi) && has_sshd
 }

@@ -20,9 +20,9 @@ LOOP = r'"7:\d+"'
 WORDS = (
     *((DAY, "TIME"), (MOMENT, "TIME"), (UUID, "ID"), (CONTAINER, "ID")),
     *((FAST, "RATE MB/s"), (LOOP, '"7:N"')),
-    # Docker's clients before 28 say it so.
+    # Some of Docker's clients say it so.
     (r"^(docker: Error response from daemon: .*)\.$", r"\1"),
-    (r"^See ('docker run --help')\.$", r"Run \1 for more information"),
+    (r"^(See|Run) 'docker run --help'.*$", ""),
 )
 
 FRONT = r"""
