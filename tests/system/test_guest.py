@@ -41,7 +41,7 @@ def test_limits_hold_under_cgroup_v2(tmp_path: Path):
 @pytest.mark.timeout(SECONDS + 60)
 def test_volumes_in_ceph_are_mapped_by_the_kernel_and_by_nbd(tmp_path: Path):
     write_job(tmp_path, f"{CEPH}/test_mappers.py", NETWORK)
-    assert ran_beside_ceph(tmp_path) == 10
+    assert ran_beside_ceph(tmp_path) == 11
 
 
 if every := os.environ.get("DSVOLUME_EVERY_IN_GUEST"):  # a soak's: it takes an hour or more

@@ -1,7 +1,7 @@
 """Managers in the guest, whose kernel has ``rbd`` and ``nbd``, on the real Ceph beside it."""
 
 import os
-import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -80,4 +80,4 @@ def unmap(device: Path) -> None:
         number = device.name.removeprefix("rbd")
         Path("/sys/bus/rbd/remove_single_major").write_text(f"{number} force")
     else:
-        os.kill(int(Path(f"/sys/block/{device.name}/pid").read_text()), signal.SIGTERM)
+        subprocess.run(["rbd-nbd", "--conf", CONF, "unmap", device], check=True)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,6 +17,7 @@ from lab.ceph import Reached, write_through
 from lab.scenarios import assert_intact, write_marker
 from lab.site import NODE, Site
 from libstorage.controllers import ceph as controller
+from libstorage.controllers import rbd_mapper_nbd
 from libstorage.controllers.rbd_connection import Place
 from libstorage.controllers.rbd_mappers import Mappers
 from libstorage.errors import MountBusy, VolumeInUse
@@ -29,6 +31,10 @@ GROWN = 32
 RATE = 200_000
 BLOCK = 16384  # a dozen operations a second: the processor is emulated
 TRIES = 5  # an emulated processor may lag: what is too slow is measured again, too fast never
+WRITES = """
+while dd if=/dev/zero of="$1" bs=64k count=64 oflag=direct conv=notrunc status=none; do :; done
+exit 1
+"""
 MOUNTS = "print(manager.mount('v', id='web')['Mountpoint'], flush=True); time.sleep(600)"
 
 
@@ -146,25 +152,41 @@ def test_io_max_holds_on_a_device_of_krbd(sited: Sited, group: Group) -> None:
     manager.unmount("v")
 
 
-def test_a_daemon_that_is_killed_is_replaced_by_unmounting_and_mounting(sited: Sited) -> None:
+@pytest.mark.parametrize("options", [(), ("--try-netlink",)], ids=("by default", "netlink"))
+def test_a_daemon_that_is_killed_is_replaced_by_unmounting_and_mounting(
+    options: tuple[str, ...], sited: Sited, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Whoever writes meanwhile has an error, and does not wait for ever. Ceph 18 makes devices by
+    netlink, unasked: they outlive their daemons.
+    """
+    monkeypatch.setattr(rbd_mapper_nbd, "OPTIONS", (*rbd_mapper_nbd.OPTIONS, *options))
     site = sited("rbd-nbd")
     manager = site.manager()
     id = manager.create("v", EXT4)["Volume"]["Id"]
-    point = Path(manager.mount("v")["Mountpoint"])
-    (point / "marker").write_text("kept")
-    os.sync()
     mappers = mappers_of(site)
-    assert mappers.lives(id)
-    [pid] = [int(file.read_text()) for file in Path("/sys/block").glob("nbd*/pid")]
-    assert os.getsid(pid) != os.getsid(0)
-    os.kill(pid, signal.SIGKILL)
-    with pytest.raises(OSError):
-        write_through(point)
-    assert not mappers.lives(id)
-    findings = [finding["Says"] for finding in manager.doctor()]
-    assert "What served v on node1 has died; unmount and mount it again." in findings
-    manager.unmount("v")
-    assert devices() == [] and site.mounted() == []
+    for told in (True, False):
+        point = Path(manager.mount("v")["Mountpoint"])
+        (point / "marker").write_text("kept")
+        os.sync()
+        assert mappers.lives(id)
+        [pid] = [int(file.read_text()) for file in Path("/sys/block").glob("nbd*/pid")]
+        assert os.getsid(pid) != os.getsid(0)
+        with subprocess.Popen(["sh", "-c", WRITES, "sh", point / "late"]) as writer:
+            until((point / "late").exists)
+            os.kill(pid, signal.SIGKILL)
+            until(lambda: not mappers.lives(id))
+            assert not options or list(rbd_mapper_nbd.orphaned().values()) == [id]
+            if told:
+                findings = [finding["Says"] for finding in manager.doctor(fix=True)]
+                assert "What served v on node1 has died; unmount and mount it again." in findings
+                assert manager.info("v")[0]["State"] == "damaged"
+                assert writer.wait(20) != 0
+                with pytest.raises(OSError):
+                    write_through(point)
+            manager.unmount("v")
+            assert writer.wait(20) != 0
+        assert devices() == [] and site.mounted() == []
     assert (Path(manager.mount("v")["Mountpoint"]) / "marker").read_text() == "kept"
     manager.unmount("v")
 

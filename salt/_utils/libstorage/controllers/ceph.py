@@ -223,6 +223,9 @@ class Ceph:
     def serves(self, id: str) -> bool:
         return self._mapper.lives(id)
 
+    def give_up(self, work: Work, id: str) -> None:
+        self._mapper.give_up(work, id)
+
     def inspect(self, work: Work, volume: Volume) -> Path | None:
         if volume.fstype == RAW:
             return None

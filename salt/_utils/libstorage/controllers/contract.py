@@ -358,6 +358,9 @@ class Serves(Protocol):
     def serves(self, id: str) -> bool:
         """Does the device that attach gave still reach the storage?"""
 
+    def give_up(self, work: Work, id: str) -> None:
+        """Where its process has died: whoever waits for the device gets an error, at once."""
+
 
 @runtime_checkable
 class Measures(Protocol):

@@ -5,19 +5,23 @@ RBD images as block devices of the kernel's module ``nbd``, each served by a dae
 
     <run_dir>/rbd-nbd/<Id>    this node maps the image: there before it does, gone after
     /sys/block/nbd<N>/pid     the daemon of a device, whose command line names the image
+    /sys/block/nbd<N>/backend the image, of a device that was made by netlink
 
 The daemon holds RBD's exclusive lock and does not hand it over (``--exclusive``): Ceph itself
 refuses other writers; snapshots and growth from elsewhere go through it. It outlives whoever
 started it, and its service. It follows the size of its image by itself.
 
+Before Ceph 18 a device goes with its daemon. Later ones are made by netlink and stay without one,
+so that another daemon could take over: whoever waits for one does until ``rbd-nbd unmap``.
+
 The kernel would let a device go that is mounted, so it is looked at before.
 """
 
+from contextlib import suppress
 from pathlib import Path
 
 from ..host import daemons, devices, modules, processes
 from ..host.commands import Work, need
-from ..host.processes import Process
 from .rbd_connection import Place
 from .rbd_marks import Marks
 
@@ -25,6 +29,8 @@ DAEMON = "rbd-nbd"
 MODULE = "nbd"
 BLOCK = Path("/sys/block")
 PROC = Path("/proc")
+OPTIONS = ("--exclusive", "--reattach-timeout", "0")
+"""What comes when the daemon has died has an error at once: none takes over."""
 SECONDS = 30.0
 """For the daemon's start, and for its end: it writes out what it has."""
 
@@ -52,10 +58,9 @@ class RbdNbd:
         if (device := self.find(id)) is not None:
             return device
         self.need()
+        self.unmap(work, id)  # what is left of a dead daemon
         self._marks.begin(id)
-        place = self._place
-        who = ("--conf", str(place.conf), "--id", place.client)
-        words = (DAEMON, *who, "--exclusive", "map", f"{place}/{id}")
+        words = (*self._words(), *OPTIONS, "--cookie", id, "map", f"{self._place}/{id}")
         try:
             device = Path(daemons.run(work, *words, limit=SECONDS).strip())
             self._marks.note(id, device)
@@ -64,12 +69,23 @@ class RbdNbd:
             raise
         return device
 
+    def _words(self) -> tuple[str, ...]:
+        return (DAEMON, "--conf", str(self._place.conf), "--id", self._place.client)
+
     def unmap(self, work: Work, id: str) -> None:
-        if (device := self.find(id)) is not None:
+        images = served()
+        if (device := self._marks.device(id, images | orphaned())) is not None:
             devices.need_free(device)
-            if (daemon := _daemon(device)) is not None:
+            pid = _pid(device)
+            if device in images and pid and (daemon := processes.of(pid)) is not None:
                 processes.finish(daemon, SECONDS)
+            if pid and _pid(device) == pid:
+                self._disconnect(work, device)
         self._marks.end(id)
+
+    def _disconnect(self, work: Work, device: Path) -> None:
+        """No daemon will come. A device that is mounted is not given to another image before."""
+        work.run(*self._words(), "unmap", str(device), limit=SECONDS)
 
     def grow(self, work: Work, id: str, size: int) -> None:
         if (device := self.find(id)) is not None:
@@ -79,10 +95,14 @@ class RbdNbd:
         return ""
 
     def held(self) -> dict[str, str]:
-        return self._marks.held(served())
+        return self._marks.held(served() | orphaned())
 
     def lives(self, id: str) -> bool:
         return self.find(id) is not None
+
+    def give_up(self, work: Work, id: str) -> None:
+        if (device := self._marks.device(id, orphaned())) is not None:
+            self._disconnect(work, device)
 
 
 def _pid(device: Path) -> int | None:
@@ -93,9 +113,16 @@ def _pid(device: Path) -> int | None:
         return None
 
 
-def _daemon(device: Path) -> Process | None:
-    pid = _pid(device)
-    return None if pid is None else processes.of(pid)
+def orphaned() -> dict[Path, str]:
+    """The images whose devices have outlived their daemons on this host: device -> name."""
+    living = served()
+    found = {}
+    for entry in BLOCK.glob("nbd*/backend"):
+        device = Path("/dev") / entry.parent.name
+        if device not in living:
+            with suppress(OSError):  # taken away since the listing
+                found[device] = entry.read_text().strip()
+    return found
 
 
 def served() -> dict[Path, str]:

@@ -204,3 +204,6 @@ class Qemu:
     def lives(self, id: str) -> bool:
         """Does the daemon of an image live?"""
         return self._daemon(id) is not None
+
+    def give_up(self, work: Work, id: str) -> None:
+        """FUSE has answered with errors since."""

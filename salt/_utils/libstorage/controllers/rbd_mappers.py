@@ -70,6 +70,9 @@ class Mapper(Protocol):
     def lives(self, id: str) -> bool:
         """Is what maps an image still at work?"""
 
+    def give_up(self, work: Work, id: str) -> None:
+        """Where it has died: whoever waits for the image gets an error, at once."""
+
 
 class Mappers:
     """
@@ -156,3 +159,7 @@ class Mappers:
 
     def lives(self, id: str) -> bool:
         return any(mapper.lives(id) for mapper in self._all)
+
+    def give_up(self, work: Work, id: str) -> None:
+        for mapper in self._all:
+            mapper.give_up(work, id)

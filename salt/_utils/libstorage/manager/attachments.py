@@ -127,6 +127,12 @@ class Attachments:
         controller = self._context.controller(volume)
         return not isinstance(controller, Serves) or controller.serves(volume.id)
 
+    def give_up(self, volume: Volume) -> None:
+        """Where it does not: whoever waits for its storage gets an error, at once."""
+        controller = self._context.controller(volume)
+        if isinstance(controller, Serves):
+            controller.give_up(Work(), volume.id)
+
     def many_nodes(self, volume: Volume) -> bool:
         """May the volume be attached on several nodes at once?"""
         return volume.shared and self._context.controller(volume).node_local(volume)

@@ -150,6 +150,7 @@ class UseLooks:
 
     def _mark_unserved(self, volume: Volume) -> None:
         cause = f"what served it on {self._context.node} has died"
+        self._attachments.give_up(volume)
         event = self._events.failure(volume.name, "damaged", DOCTOR, cause, cause=cause)
         self._attachments.edits.mark(volume, DAMAGED, event)
 

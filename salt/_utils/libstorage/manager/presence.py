@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..controllers import options
-from ..controllers.contract import Controller, Source, Wipes
+from ..controllers.contract import Controller, Serves, Source, Wipes
 from ..errors import BackendError, CommandFailed, MountBusy
 from ..host import loops, mounts
 from ..host.commands import Work
@@ -87,6 +87,8 @@ def take_away(
     Raises MountBusy, with the volume still mounted, while somebody holds it (what must be wiped
     has been wiped).
     """
+    if isinstance(controller, Serves):
+        controller.give_up(work, volume.id)
     if isinstance(controller, Wipes) and mounts.at(point) is not None:
         controller.wipe(work, volume, point)
     held = mounts.unmount(work, point, lazy=lazy)
