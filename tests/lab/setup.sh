@@ -72,6 +72,7 @@ cloud_init() { # what is not here of its dependencies is taken with it, but for 
             apt-get -s install --no-install-recommends cloud-init >plan &&
             sed -n -E 's/^Inst (python3-[^ ]*|cloud-init[^ ]*|netcat-openbsd) .*/\1/p' plan | xargs "${APT[@]}" download &&
             for package in *.deb; do dpkg-deb --extract "$package" . || exit; done &&
+            if [[ -e usr/bin/nc.openbsd ]]; then ln -s nc.openbsd usr/bin/nc; fi && # as its installation does
             rm -- plan *.deb && if [[ -d lib ]]; then cp -a lib/. usr/lib/ && rm -r lib; fi) && has_cloud
 }
 environment() { # with Ceph's bindings, which are to be had from the distribution alone
