@@ -73,15 +73,25 @@ class RbdNbd:
         return (DAEMON, "--conf", str(self._place.conf), "--id", self._place.client)
 
     def unmap(self, work: Work, id: str) -> None:
-        images = served()
-        if (device := self._marks.device(id, images | orphaned())) is not None:
+        if (device := self.find(id)) is not None:
             devices.need_free(device)
-            pid = _pid(device)
-            if device in images and pid and (daemon := processes.of(pid)) is not None:
-                processes.finish(daemon, SECONDS)
-            if pid and _pid(device) == pid:
-                self._disconnect(work, device)
+            self._end(work, device)
+        elif (device := self._orphan(id)) is not None:
+            devices.need_free(device)
+            self._disconnect(work, device)
         self._marks.end(id)
+
+    def _end(self, work: Work, device: Path) -> None:
+        """The daemon's end, and the device's where that does not go with it."""
+        pid = _pid(device)
+        if pid and (daemon := processes.of(pid)) is not None:
+            processes.finish(daemon, SECONDS)
+        if pid and _pid(device) == pid:
+            self._disconnect(work, device)
+
+    def _orphan(self, id: str) -> Path | None:
+        """The device of an image whose daemon has died."""
+        return self._marks.device(id, orphaned()) if self._marks.marked(id) else None
 
     def _disconnect(self, work: Work, device: Path) -> None:
         """No daemon will come. A device that is mounted is not given to another image before."""
@@ -101,7 +111,7 @@ class RbdNbd:
         return self.find(id) is not None
 
     def give_up(self, work: Work, id: str) -> None:
-        if (device := self._marks.device(id, orphaned())) is not None:
+        if (device := self._orphan(id)) is not None:
             self._disconnect(work, device)
 
 
